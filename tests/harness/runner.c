@@ -1,0 +1,277 @@
+/* The runner: one fresh process per case, a limit on its time, and an audit of what the case's own
+ * process cannot see. As a subreaper it becomes the parent of every orphan that a case makes. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZER_FACTOR 10
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZER_FACTOR 10
+#endif
+#endif
+#ifndef SANITIZER_FACTOR
+#define SANITIZER_FACTOR 1
+#endif
+
+#define CLOSE_ON_EXEC (1U << 2) /* CLOSE_RANGE_CLOEXEC of linux/close_range.h */
+#define SHARED_MEMORY_FOLDER "/dev/shm"
+#define MAX_ARGUMENTS 64
+#define MAX_LEFT 64
+
+typedef enum outcome { PASSED, FAILED, SKIPPED } outcome;
+
+/* ---- the case's process --------------------------------------------------------------------- */
+
+_Noreturn static void exec_case(const char *name, const char *folder, pid_t runner,
+                                const sigset_t *mask) {
+  char *arguments[MAX_ARGUMENTS + 4];
+  size_t count = 0;
+  char *wrapper = getenv("MPROC_TEST_WRAPPER");
+  for (char *word = wrapper ? strtok(wrapper, " ") : NULL; word && count < MAX_ARGUMENTS;
+       word = strtok(NULL, " "))
+    arguments[count++] = word;
+  arguments[count++] = (char *)test_program_path();
+  arguments[count++] = (char *)"--case";
+  arguments[count++] = (char *)name;
+  arguments[count] = NULL;
+
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != runner)
+    _exit(EXIT_FAILURE);
+  setenv("TMPDIR", folder, 1);
+  int null = open("/dev/null", O_RDONLY);
+  dup2(null, STDIN_FILENO);
+  /* What the caller leaked into the runner is none of the case's; where the call is missing, the
+   * case lives with it. */
+  syscall(SYS_close_range, 3, ~0U, CLOSE_ON_EXEC);
+  sigprocmask(SIG_SETMASK, mask, NULL);
+  execvp(arguments[0], arguments);
+  fprintf(stderr, "# %s: %s\n", arguments[0], strerror(errno));
+  _exit(EXIT_FAILURE);
+}
+
+/* ---- children of the runner: the case and the orphans it made ------------------------------- */
+
+/* Collects every child that has ended, as an init does. True while one is left. The status of
+ * `watched` goes to *ret_status, and *ret_ended becomes true. */
+static bool reap(pid_t watched, int *ret_status, bool *ret_ended) {
+  for (;;) {
+    int status;
+    pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
+    if (pid < 0)
+      return false;
+    if (pid == 0)
+      return true;
+    if (pid == watched) {
+      *ret_status = status;
+      *ret_ended = true;
+    }
+  }
+}
+
+/* SIGCHLD is blocked, so that none is missed between the look and the wait. */
+static void wait_for_sigchld(int64_t deadline) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  int64_t left = deadline - test_now_ns();
+  if (left <= 0)
+    return;
+  struct timespec timeout = {left / 1000000000, left % 1000000000};
+  sigtimedwait(&set, NULL, &timeout);
+}
+
+static bool wait_for_case(pid_t pid, int64_t deadline, int *ret_status) {
+  bool ended = false;
+  for (;;) {
+    reap(pid, ret_status, &ended);
+    if (ended || test_now_ns() >= deadline)
+      return ended;
+    wait_for_sigchld(deadline);
+  }
+}
+
+static void print_descendants(const char *prefix) {
+  pid_t pids[MAX_LEFT];
+  size_t count = audit_descendants(pids, MAX_LEFT);
+  for (size_t i = 0; i < count; i++)
+    audit_print_process(prefix, pids[i]);
+}
+
+/* Killing one makes orphans of its children, which come to the runner in the next round. */
+static void kill_descendants(void) {
+  for (;;) {
+    pid_t pids[MAX_LEFT];
+    size_t count = audit_descendants(pids, MAX_LEFT);
+    for (size_t i = 0; i < count; i++)
+      kill(pids[i], SIGKILL);
+    int status;
+    bool ended;
+    if (!reap(0, &status, &ended))
+      return;
+    wait_for_sigchld(test_now_ns() + 10000000);
+  }
+}
+
+/* True when every orphan ended by itself within the grace. */
+static bool orphans_ended(void) {
+  int64_t deadline = test_now_ns() + TEST_GRACE_NS;
+  int status;
+  bool ended;
+  while (reap(0, &status, &ended)) {
+    if (test_now_ns() >= deadline)
+      return false;
+    wait_for_sigchld(deadline);
+  }
+  return true;
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *position) {
+  (void)info, (void)kind, (void)position;
+  return remove(path);
+}
+
+static void make_folder(char *path, size_t size) {
+  const char *parent = getenv("TMPDIR");
+  snprintf(path, size, "%s/mproc-test-XXXXXX", parent && *parent ? parent : "/tmp");
+  if (!mkdtemp(path)) {
+    fprintf(stderr, "# cannot make %s: %s\n", path, strerror(errno));
+    exit(EXIT_FAILURE);
+  }
+}
+
+static int report_files(const char *folder) {
+  name_set files = {0};
+  names_of_folder(&files, folder);
+  int count = names_report(&files, "file");
+  names_free(&files);
+  return count;
+}
+
+/* Other programs use /dev/shm too: what disappears within the grace was in use, not left. */
+static int report_shared_memory(const name_set *before) {
+  int64_t deadline = test_now_ns() + TEST_GRACE_NS;
+  name_set left = {0};
+  for (;;) {
+    names_of_folder(&left, SHARED_MEMORY_FOLDER);
+    names_remove(&left, before);
+    if (left.count == 0 || test_now_ns() >= deadline)
+      break;
+    names_free(&left);
+    test_sleep_ms(20);
+  }
+  int count = names_report(&left, "file");
+  for (size_t i = 0; i < left.count; i++)
+    unlink(left.names[i]);
+  names_free(&left);
+  return count;
+}
+
+/* ---- one case ------------------------------------------------------------------------------- */
+
+static int64_t limit_ns(const test_case *self) {
+  int multiplier = test_environment_number("MPROC_TEST_TIMEOUT_MULTIPLIER", 1);
+  if (multiplier <= 0)
+    return INT64_MAX / 2;
+  return self->limit_seconds * 1000000000LL * multiplier * SANITIZER_FACTOR;
+}
+
+/* Says what came of the case's own process, before anything is known of its leftovers. */
+static outcome judge(int status, bool hung) {
+  if (hung)
+    printf("# over its limit; killed while these were running\n");
+  else if (WIFSIGNALED(status))
+    printf("# killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  else if (WEXITSTATUS(status) == TEST_SKIPPED)
+    return SKIPPED;
+  else if (WEXITSTATUS(status) == EXIT_SUCCESS)
+    return PASSED;
+  else
+    printf("# exit code %d\n", WEXITSTATUS(status));
+  return FAILED;
+}
+
+static outcome run_case(const test_case *self, const sigset_t *mask) {
+  char folder[PATH_MAX];
+  name_set shared_memory = {0};
+  make_folder(folder, sizeof folder);
+  names_of_folder(&shared_memory, SHARED_MEMORY_FOLDER);
+
+  fflush(stdout);
+  pid_t runner = getpid(), pid = fork();
+  if (pid < 0) {
+    perror("# fork");
+    exit(EXIT_FAILURE);
+  }
+  if (pid == 0)
+    exec_case(self->name, folder, runner, mask);
+
+  int status = 0;
+  bool hung = !wait_for_case(pid, test_now_ns() + limit_ns(self), &status);
+  outcome result = judge(status, hung);
+  /* What a failed case left is no news: it had no chance to clean up. */
+  bool audited = result != FAILED;
+  if (hung)
+    print_descendants("hung:");
+  else if (audited && !orphans_ended())
+    print_descendants("left behind:"), result = FAILED;
+  kill_descendants();
+  if (audited && report_files(folder) + report_shared_memory(&shared_memory) > 0)
+    result = FAILED;
+  nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  names_free(&shared_memory);
+  return result;
+}
+
+/* ---- all of them ---------------------------------------------------------------------------- */
+
+int runner_run(const test_case *cases, const char *part) {
+  static const char *const words[] = {[PASSED] = "ok", [FAILED] = "not ok", [SKIPPED] = "ok"};
+  int counts[] = {[PASSED] = 0, [FAILED] = 0, [SKIPPED] = 0};
+  int number = 0;
+  sigset_t sigchld, mask;
+  sigemptyset(&sigchld);
+  sigaddset(&sigchld, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &sigchld, &mask);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  /* The soft limit only: a case about core dumps raises it again. */
+  struct rlimit core;
+  if (getrlimit(RLIMIT_CORE, &core) == 0) {
+    core.rlim_cur = 0;
+    setrlimit(RLIMIT_CORE, &core);
+  }
+
+  for (const test_case *self = cases; self; self = self->next) {
+    if (!strstr(self->name, part))
+      continue;
+    int64_t start = test_now_ns();
+    outcome result = run_case(self, &mask);
+    counts[result]++;
+    printf("%s %d - %s (%lld ms)%s\n", words[result], ++number, self->name,
+           (long long)(test_now_ns() - start) / 1000000, result == SKIPPED ? " # SKIP" : "");
+  }
+  if (number == 0)
+    fprintf(stderr, "no case has \"%s\" in its name\n", part);
+  printf("%d passed, %d failed, %d skipped\n", counts[PASSED], counts[FAILED], counts[SKIPPED]);
+  if (number == 0 || counts[FAILED] > 0)
+    return EXIT_FAILURE;
+  return counts[PASSED] > 0 ? EXIT_SUCCESS : TEST_SKIPPED;
+}

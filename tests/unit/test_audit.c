@@ -1,0 +1,98 @@
+/* The audit of the harness: each kind of leftover is found and named, and nothing else is. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char output[16384];
+
+/* Runs one of the cases in tests/children/leaky_cases.c and keeps what the harness printed. */
+static int run(const char *name) {
+  char command[4096];
+  snprintf(command, sizeof command, "exec '%s' %s 2>&1", test_child_path("leaky_cases"), name);
+  FILE *stream = popen(command, "re");
+  CHECK(stream);
+  size_t length = fread(output, 1, sizeof output - 1, stream);
+  output[length] = '\0';
+  int status = pclose(stream);
+  CHECK(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+static void check_left(const char *name, const char *what) {
+  CHECK_EQ(run(name), 1);
+  CHECK_CONTAINS(output, what);
+  CHECK_CONTAINS(output, "\nnot ok 1 - ");
+  CHECK_CONTAINS(output, "\n0 passed, 1 failed, 0 skipped\n");
+}
+
+TEST(clean_case_passes) {
+  CHECK_EQ(run("nothing"), 0);
+  CHECK_CONTAINS(output, "ok 1 - nothing");
+  CHECK_CONTAINS(output, "\n1 passed, 0 failed, 0 skipped\n");
+}
+
+TEST(skipped_case_is_told) {
+  CHECK_EQ(run("skipped"), 77);
+  CHECK_CONTAINS(output, "# skipped: as it should");
+  CHECK_CONTAINS(output, "\n0 passed, 0 failed, 1 skipped\n");
+}
+
+TEST(failed_check_shows_place_and_values) {
+  check_left("failed_check", "CHECK_EQ(1 + 1, 3) failed: 2 is not 3");
+  CHECK_CONTAINS(output, "leaky_cases.c:");
+}
+
+TEST(crash_names_the_signal) {
+  check_left("crash", "killed by signal 9 (Killed)");
+}
+
+TEST(hang_ends_and_shows_every_process) {
+  check_left("hang", "(hung-case)");
+  CHECK_CONTAINS(output, "(hung-child)");
+}
+
+TEST(unknown_case_fails) {
+  CHECK_EQ(run("no_such_case"), 1);
+}
+
+TEST(zombie) {
+  check_left("zombie", "left behind: child process");
+}
+TEST(running_child) {
+  check_left("running_child", "(leak-child)");
+}
+TEST(orphan) {
+  check_left("orphan", "(leak-orphan)");
+}
+TEST(daemonised_orphan) {
+  check_left("daemonised", "(leak-daemon)");
+}
+TEST(descriptor) {
+  check_left("descriptor", "left behind: descriptor 3 -> /dev/null");
+}
+TEST(mapping) {
+  check_left("mapping", "left behind: mapping /memfd:leak-mapping (deleted)");
+}
+TEST(file) {
+  check_left("file", "/leak-file");
+}
+
+TEST(shared_memory) {
+  check_left("shared_memory", "left behind: file /dev/shm/mproc-audit-leak");
+  CHECK(access("/dev/shm/mproc-audit-leak", F_OK) != 0);
+}
+
+TEST(shared_mapping_without_name) {
+  check_left("shared_anonymous", "left behind: mapping /dev/zero (deleted)");
+}
+
+TEST(one_family_heap_is_allowed) {
+  CHECK_EQ(run("one_heap"), 0);
+  check_left("two_heaps", "left behind: mapping /memfd:mproc (deleted)");
+}
+
+TEST(grace_for_what_is_ending) {
+  CHECK_EQ(run("ending_late"), 0);
+}
