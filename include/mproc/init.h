@@ -1,0 +1,44 @@
+/* Init: the first statement of main.
+ *
+ * What it is  In the process that you start, mproc_init() remembers the options and returns; in a
+ *             process that mproc started by spawn it runs the entry and never returns. Without it,
+ *             fork works, and entries that live in shared libraries can be spawned through the
+ *             installed helper program; spawning an entry of the main program is refused.
+ * Ownership   Options are copied.
+ * Threads     Call it once, before the program starts threads. A second call does nothing.
+ * After fork  Inherited. */
+#ifndef MPROC_INIT_H
+#define MPROC_INIT_H
+
+#include "version.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct mproc_init_options {
+  size_t heap_size;     /* bytes; limit of the family's shared heap. 0: half of the memory (of the
+                            machine or of the cgroup). Rounded up to 64 KiB. Final from birth. */
+  const char *helper;   /* path of the helper program. NULL: MPROC_HELPER, then beside libmproc,
+                            then the installed one. */
+  uint64_t reserved[8]; /* must be zero */
+} mproc_init_options;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Call it as the first statement of main, with the addresses of main's own parameters.
+ * Starts no thread and no process and opens no file. Registers the joining of non-daemon children
+ * at exit, as Python does; daemon children are terminated there.
+ * `options` may be NULL. Returns 0.
+ * Errors: -EINVAL (a reserved field is set, or a bad value in MPROC_START_METHOD or MPROC_LOG: the
+ * detail names it). A set-user-ID program (AT_SECURE) reads no MPROC_* variable and never becomes a
+ * child. A spawned child that cannot run its entry reports why to its parent's
+ * mproc_process_start() and exits. */
+MPROC_API MPROC_NODISCARD int mproc_init(int *argc, char ***argv,
+                                         const mproc_init_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

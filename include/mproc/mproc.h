@@ -1,0 +1,15 @@
+/* mproc: processes and shared memory for C, with Python's vocabulary. Includes every header. */
+#ifndef MPROC_H
+#define MPROC_H
+
+#include "context.h"
+#include "error.h"
+#include "heap.h"
+#include "init.h"
+#include "log.h"
+#include "process.h"
+#include "start_method.h"
+#include "version.h"
+#include "wait.h"
+
+#endif
