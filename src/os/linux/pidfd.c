@@ -1,0 +1,81 @@
+#define _GNU_SOURCE
+#include "os/linux/pidfd.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if MPX_PORTABLE
+bool mpx_pidfd_available(void) {
+  return false;
+}
+
+int mpx_pidfd_open(pid_t pid) {
+  (void)pid;
+  return -ENOSYS;
+}
+
+int mpx_pidfd_send_signal(int pidfd, int signal_number) {
+  (void)pidfd;
+  (void)signal_number;
+  return -ENOSYS;
+}
+
+int mpx_pidfd_exit_status(int pidfd, int *ret_status) {
+  (void)pidfd;
+  (void)ret_status;
+  return -ENOSYS;
+}
+#else
+/* The numbers are the same on every architecture; libc's headers may be older than the kernel. */
+enum { NR_PIDFD_SEND_SIGNAL = 424, NR_PIDFD_OPEN = 434 };
+
+/* struct pidfd_info and PIDFD_GET_INFO of linux/pidfd.h. */
+struct pidfd_info_v1 {
+  uint64_t mask;
+  uint64_t cgroupid;
+  uint32_t pid, tgid, ppid;
+  uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+  uint32_t coredump_mask, spare;
+};
+#define GET_INFO _IOWR(0xFF, 11, struct pidfd_info_v1)
+#define INFO_EXIT (1u << 3)
+
+bool mpx_pidfd_available(void) {
+  static atomic_int known; /* 0: not asked, 1: yes, 2: no. Asking twice does no harm. */
+  int answer = atomic_load_explicit(&known, memory_order_relaxed);
+  if (answer == 0) {
+    int fd = mpx_pidfd_open(getpid());
+    answer = fd >= 0 && mpx_pidfd_send_signal(fd, 0) == 0 ? 1 : 2;
+    if (fd >= 0)
+      (void)close(fd);
+    else if (fd == -EMFILE || fd == -ENFILE)
+      return true; /* no descriptor to ask with: the start will fail and say so */
+    atomic_store_explicit(&known, answer, memory_order_relaxed);
+  }
+  return answer == 1;
+}
+
+int mpx_pidfd_open(pid_t pid) {
+  long fd = syscall(NR_PIDFD_OPEN, pid, 0);
+  return fd < 0 ? -errno : (int)fd;
+}
+
+int mpx_pidfd_send_signal(int pidfd, int signal_number) {
+  return syscall(NR_PIDFD_SEND_SIGNAL, pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
+}
+
+int mpx_pidfd_exit_status(int pidfd, int *ret_status) {
+  struct pidfd_info_v1 info = {.mask = INFO_EXIT};
+  if (ioctl(pidfd, GET_INFO, &info) < 0)
+    return errno == ESRCH ? -EAGAIN : -ENOSYS;
+  if (!(info.mask & INFO_EXIT))
+    return -EAGAIN;
+  *ret_status = info.exit_code;
+  return 1;
+}
+#endif

@@ -1,0 +1,76 @@
+#define _GNU_SOURCE
+#include "os/linux/proc.h"
+
+#include "os/linux/kernel.h"
+#include "os/os.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The name, field 2, may hold spaces and parentheses; nothing after it does. */
+int mpx_proc_parse_stat(const char *text, mpx_proc_stat *ret_stat) {
+  const char *rest = strrchr(text, ')');
+  mpx_proc_stat stat;
+  /* Fields 3; 4 to 19; 20; 21; 22. */
+  if (!rest ||
+      sscanf(rest + 1,
+             " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d %*s %" SCNd64,
+             &stat.state, &stat.threads, &stat.start_time) != 3)
+    return -EBADMSG;
+  *ret_stat = stat;
+  return 0;
+}
+
+/* -ESRCH: no such process. -ENOSYS: nobody can tell. */
+static int read_stat(int64_t pid, mpx_proc_stat *ret_stat) {
+  char path[64], text[1024];
+  (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
+  int64_t r = mpx_os_read_file(path, text, sizeof text);
+  if (r == -ESRCH || (r == -ENOENT && access("/proc/self/stat", R_OK) == 0)) {
+    /* /proc may be mounted to hide the processes of other users. */
+    return kill((pid_t)pid, 0) < 0 && errno == ESRCH ? -ESRCH : -ENOSYS;
+  }
+  if (r == -ENOENT)
+    return -ENOSYS;
+  return r < 0 ? (int)r : mpx_proc_parse_stat(text, ret_stat);
+}
+
+int64_t mpx_os_start_time(int64_t pid) {
+  mpx_proc_stat stat;
+  if (pid <= 0 || pid > INT32_MAX)
+    return -ESRCH;
+  int r = read_stat(pid, &stat);
+  return r < 0 ? r : stat.start_time;
+}
+
+bool mpx_os_process_is_alive(int64_t pid, int64_t start_time) {
+  mpx_proc_stat stat;
+  if (pid <= 0 || pid > INT32_MAX)
+    return false;
+  int r = read_stat(pid, &stat);
+  if (r == -ESRCH)
+    return false;
+  if (r < 0) {
+    MPX_SAY_ONCE("/proc does not show process %" PRId64 ": processes are told apart by pid only",
+                 pid);
+    return kill((pid_t)pid, 0) == 0 || errno == EPERM;
+  }
+  /* A first thread that ended before the others is a zombie in a process that lives. */
+  bool ended = stat.state == 'X' || stat.state == 'x' || (stat.state == 'Z' && stat.threads <= 1);
+  return !ended && stat.start_time == start_time;
+}
+
+int mpx_os_thread_count(void) {
+  mpx_proc_stat stat;
+  int r = read_stat(getpid(), &stat);
+  return r < 0 ? -ENOSYS : stat.threads;
+}
+
+bool mpx_os_is_main_thread(void) {
+  return syscall(SYS_gettid) == getpid();
+}

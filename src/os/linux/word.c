@@ -1,0 +1,43 @@
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(_Atomic uint32_t) == 4, "a futex is four bytes");
+
+#ifdef SYS_futex
+#define FUTEX_CALL SYS_futex
+typedef struct { /* what the call reads, whatever the width of time_t */
+  long seconds;
+  long nanoseconds;
+} futex_time;
+#else
+#define FUTEX_CALL SYS_futex_time64
+typedef struct {
+  int64_t seconds;
+  int64_t nanoseconds;
+} futex_time;
+#endif
+
+void mpx_os_word_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline_ns) {
+  int saved_errno = errno;
+  if (deadline_ns < 0)
+    deadline_ns = 0;
+  futex_time until = {0};
+  until.seconds = (__typeof__(until.seconds))(deadline_ns / MPX_NS_PER_S);
+  until.nanoseconds = (__typeof__(until.nanoseconds))(deadline_ns % MPX_NS_PER_S);
+  /* The bitset form takes an absolute time of the monotonic clock; the plain one a duration. */
+  (void)syscall(FUTEX_CALL, word, FUTEX_WAIT_BITSET, expected,
+                deadline_ns == MPX_NEVER ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
+  errno = saved_errno;
+}
+
+void mpx_os_word_wake_all(_Atomic uint32_t *word) {
+  int saved_errno = errno;
+  (void)syscall(FUTEX_CALL, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+  errno = saved_errno;
+}

@@ -1,0 +1,327 @@
+/* os.h: the port contract. A port of mproc is a set of files that satisfies this header.
+ *
+ * Rules for every function below
+ *   - Returns >= 0 on success and a negated errno value on failure; out-parameters are written on
+ *     success only. A facility that the system lacks is -ENOSYS. The detail text (base/error.h) is
+ *     the caller's business unless the contract says "says why".
+ *   - Sizes are in bytes, times in nanoseconds of one monotonic clock, addresses and sizes given
+ *     for mappings are multiples of 64 KiB.
+ *   - Every handle is born close-on-exec (not inheritable on Windows). -1 is no handle.
+ *   - EINTR never shows.
+ *   - No type, constant or descriptor number of POSIX appears here, and none above this layer.
+ * Functions marked [child] are async-signal-safe: they run between fork or clone and the exec or the
+ * entry. */
+#ifndef MPX_OS_H
+#define MPX_OS_H
+
+#include "base/clock.h"
+#include "mproc/process.h"
+#include "mproc/wait.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MPX_NO_HANDLE ((mproc_handle)-1)
+#define MPX_OS_PATH_SIZE 4096 /* bytes of a path, NUL included */
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+int64_t mpx_os_now(void);
+void mpx_os_sleep(int64_t duration_ns);
+
+/* ---- handles and files ---------------------------------------------------------------------- */
+
+/* A one-way channel: bytes written to ends[1] are read from ends[0]. */
+int mpx_os_pipe(mproc_handle ret_ends[2]);
+/* MPX_NO_HANDLE does nothing. [child] */
+void mpx_os_close(mproc_handle handle);
+/* [child] Writes all of it, however often the system writes less. */
+int mpx_os_write(mproc_handle handle, const void *data, size_t size);
+/* Reads up to `size` bytes, fewer at the end of the data only; returns the count. */
+int64_t mpx_os_read(mproc_handle handle, void *data, size_t size);
+/* Reads the whole of a small text file (/proc, /sys), cut at size - 1, NUL-terminated. */
+int64_t mpx_os_read_file(const char *path, char *buffer, size_t size);
+/* Opens for appending, made when missing, private to the user. */
+int mpx_os_open_append(const char *path, mproc_handle *ret_handle);
+/* [child] Whether the handle passes on an exec of this process. */
+int mpx_os_set_inheritable(mproc_handle handle, bool inheritable);
+/* The handle of standard error. */
+mproc_handle mpx_os_stderr(void);
+/* Whether the handle is open at all. */
+bool mpx_os_handle_is_open(mproc_handle handle);
+
+typedef struct mpx_poll_item {
+  mproc_handle handle;
+  bool writable; /* waited for: writable instead of readable */
+  bool ready;    /* result; an end or an error counts as ready */
+  bool invalid;  /* result: the handle is not open */
+} mpx_poll_item;
+
+/* Waits until at least one item is ready, invalid, or the deadline has passed; returns the number of
+ * ready and invalid ones, 0 at the deadline. Any count, also 0 (then it sleeps). MPX_NO_HANDLE is left
+ * out: neither ready nor invalid. */
+int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns);
+
+/* ---- a channel that carries handles ------------------------------------------------------------- */
+
+/* Two connected ends; messages keep their bounds. */
+int mpx_os_channel(mproc_handle ret_ends[2]);
+/* Sends a message with a handle (or MPX_NO_HANDLE), which stays the caller's. -EPIPE: nobody listens. */
+int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_handle handle);
+/* Takes a message that is there: 1, or 0 when the other end is closed by all. -EAGAIN: none is there. The
+ * handle is the caller's; MPX_NO_HANDLE when none came, also when there was no room for one. */
+int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_handle *ret_handle);
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+/* A lock between threads of one process. Zero-initialised by MPX_OS_MUTEX_INIT. */
+typedef struct mpx_os_mutex {
+  _Alignas(8) unsigned char storage[64];
+} mpx_os_mutex;
+void mpx_os_mutex_init(mpx_os_mutex *mutex);
+void mpx_os_mutex_lock(mpx_os_mutex *mutex);
+bool mpx_os_mutex_trylock(mpx_os_mutex *mutex);
+void mpx_os_mutex_unlock(mpx_os_mutex *mutex);
+
+/* Calls `hook` in each thread that called mpx_os_thread_watch() when it ends by itself: by return,
+ * pthread_exit or cancellation, not by the end or exec of the process. Once per process. */
+int mpx_os_thread_hook(void (*hook)(void));
+void mpx_os_thread_watch(void);
+/* Whether the caller is the process's first thread. */
+bool mpx_os_is_main_thread(void);
+/* Threads of this process; -ENOSYS where nobody can tell. */
+int mpx_os_thread_count(void);
+
+/* ---- a lock whose owner may die -------------------------------------------------------------- */
+
+/* In shared memory, between processes. The kernel notices the owner's end: exit, kill, exec or the
+ * end of the thread. */
+typedef struct mpx_os_robust {
+  _Alignas(8) unsigned char storage[48];
+} mpx_os_robust;
+int mpx_os_robust_init(mpx_os_robust *lock);
+/* 0: taken; 1: taken, the former owner died holding it (the lock is consistent again: what it
+ * guards is not). Negative: not taken; only memory corruption causes it. */
+int mpx_os_robust_lock(mpx_os_robust *lock);
+/* As above, and -EBUSY when somebody alive holds it. */
+int mpx_os_robust_trylock(mpx_os_robust *lock);
+/* [child] */
+void mpx_os_robust_unlock(mpx_os_robust *lock);
+
+/* ---- waiting on a word ------------------------------------------------------------------------ */
+
+/* Sleeps while *word == expected, until woken or the deadline; may return early for no reason.
+ * Works between processes that share the word's memory. [child] */
+void mpx_os_word_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline_ns);
+/* [child] */
+void mpx_os_word_wake_all(_Atomic uint32_t *word);
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+/* Anonymous shared memory of `size` bytes that no process can open by name; its size is final. */
+int mpx_os_segment_create(size_t size, mproc_handle *ret_handle);
+/* Whether `handle` is open and is the very segment whose identity was stored by _identify. */
+typedef struct mpx_segment_id {
+  uint64_t device;
+  uint64_t inode;
+  uint64_t size;
+} mpx_segment_id;
+int mpx_os_segment_identify(mproc_handle handle, mpx_segment_id *ret_id);
+/* Maps the segment at exactly `address`, left out of core dumps; -EEXIST when something is there. */
+int mpx_os_segment_map(mproc_handle handle, void *address, size_t size);
+void mpx_os_segment_unmap(void *address, size_t size);
+/* Backs the pages with memory now, so that a later write cannot fail: -ENOMEM when there is none. The
+ * range is of whole pages of mpx_os_page_size(). */
+int mpx_os_commit(void *start, size_t size);
+/* Gives the pages back to the system; they read as zero after. */
+int mpx_os_decommit(void *start, size_t size);
+/* Maps pages that are backed already into this process. */
+int mpx_os_prefault(void *start, size_t size);
+size_t mpx_os_page_size(void);
+
+/* Private memory of `size` bytes that is all zero in any child made by fork, by whomever. */
+int mpx_os_wiped_alloc(size_t size, void **ret_memory);
+
+/* Sealed bytes in a handle: cannot be changed by anybody once made; read with _seal_read, which
+ * refuses (-EBADMSG) a handle that is not sealed or belongs to another user. */
+typedef struct mpx_os_bytes {
+  const void *data;
+  size_t size;
+} mpx_os_bytes;
+int mpx_os_seal_create(const char *name, const mpx_os_bytes *parts, size_t count,
+                       mproc_handle *ret_handle);
+/* Maps the content read-only: *ret_data is valid until mpx_os_seal_release. */
+int mpx_os_seal_read(mproc_handle handle, const void **ret_data, size_t *ret_size);
+void mpx_os_seal_release(const void *data, size_t size);
+
+/* Bytes of memory this process may use at most: the smaller of the machine's and its cgroup's. */
+uint64_t mpx_os_memory_limit(void);
+/* Bytes left below the cgroup's limit; UINT64_MAX without one. Reads files: not for hot paths. */
+uint64_t mpx_os_memory_headroom(void);
+/* CPUs by affinity and by cgroup quota, rounded up; at least 1. */
+int mpx_os_cpu_count(void);
+
+/* ---- this process ------------------------------------------------------------------------------ */
+
+int64_t mpx_os_pid(void);
+/* When a process started, in units that never repeat for one pid while the machine is up. -ESRCH. */
+int64_t mpx_os_start_time(int64_t pid);
+/* Raised privileges: set-user-ID, file capabilities. Then no MPROC_* variable may be read. */
+bool mpx_os_is_secure(void);
+/* Shows the name in ps and top, cut to what the system shows. [child] */
+void mpx_os_set_process_name(const char *name);
+/* Flushes stdout and stderr where their locks can be had at once: never waits. */
+void mpx_os_stdio_flush(void);
+/* Drops what the parent had not flushed, in a forked child: it is the parent's to write. */
+void mpx_os_stdio_drop(void);
+/* The process's environment, and its replacement in a fresh forked child (borrowed for good). */
+char *const *mpx_os_environment(void);
+void mpx_os_set_environment(char **environment);
+void mpx_os_unset_environment(const char *name);
+/* Registers `last` to run at exit() with the exit code, before every handler registered earlier;
+ * `last` does not return. -ENOSYS where the system cannot tell the code. */
+int mpx_os_at_exit_barrier(void (*last)(int code));
+/* Ends the process now, without handlers or flushing. [child] */
+_Noreturn void mpx_os_exit_now(int code);
+/* At the end of a child: flushes every output stream whose lock can be had. */
+void mpx_os_stdio_finish(void);
+/* Points stdin, stdout and stderr at the null device where they are closed, so that no descriptor of
+ * mproc's becomes one of them. */
+void mpx_os_stdio_ensure(void);
+
+/* ---- modules: where a function lives ------------------------------------------------------------ */
+
+/* A file with code in it. Two are the same only when kind, size and bytes are equal. */
+typedef struct mpx_module_id {
+  uint32_t kind; /* 1: build-id; 2: device, inode, size, mtime and a hash of the program headers */
+  uint32_t size;
+  unsigned char bytes[56];
+} mpx_module_id;
+
+typedef struct mpx_module {
+  bool is_main;   /* the main program */
+  uintptr_t base; /* what an offset is relative to */
+  mpx_module_id id;
+  char path[MPX_OS_PATH_SIZE];
+} mpx_module;
+
+/* The module that holds `address`; says why not. -ENOENT when none does. */
+int mpx_os_module_of(const void *address, mpx_module *ret_module);
+/* The main program's module. */
+int mpx_os_module_main(mpx_module *ret_module);
+/* Finds a loaded module with this identity, else loads `path`; says why not.
+ * MPROC_ENOMODULE: no such file or not loadable; MPROC_EMISMATCH: a file with another identity. */
+int mpx_os_module_load(const char *path, const mpx_module_id *id, mpx_module *ret_module);
+/* What to execute to run this very program again: a path that stays the same file when the program is
+ * replaced on disk, where there is one. */
+int mpx_os_self_executable(char path[MPX_OS_PATH_SIZE]);
+/* The program's name as ps would show it, without directories. Static storage. */
+const char *mpx_os_program_name(void);
+
+/* ---- processes ------------------------------------------------------------------------------------ */
+
+/* Where the set-up of a child failed. */
+typedef enum mpx_stage {
+  MPX_STAGE_NONE = 0,
+  MPX_STAGE_CREATE,
+  MPX_STAGE_STREAMS,
+  MPX_STAGE_DESCRIPTORS,
+  MPX_STAGE_LIMITS,
+  MPX_STAGE_AFFINITY,
+  MPX_STAGE_NICE,
+  MPX_STAGE_CGROUP,
+  MPX_STAGE_CWD,
+  MPX_STAGE_PARENT,
+  MPX_STAGE_EXEC
+} mpx_stage;
+const char *mpx_os_stage_text(mpx_stage stage);
+
+/* What a child is to be, all of it prepared by the parent. Borrowed during the call. */
+typedef struct mpx_launch {
+  const char *path; /* spawn: the file to execute */
+  char *const *argv;
+  char *const *environment; /* NULL: the caller's */
+  /* spawn: inside `environment`, room for 20 digits and a NUL, where the child writes its own pid before
+   * the exec; NULL without one */
+  char *marker;
+  const char *cwd;             /* NULL: the caller's */
+  const mproc_stream *streams; /* three */
+  const mproc_handle *keep;    /* spawn: handles that survive the exec, under the same numbers */
+  size_t keep_count;
+  const mproc_limit *limits;
+  size_t limit_count;
+  const int *cpus;
+  size_t cpu_count;
+  int nice;
+  const char *cgroup;
+  /* Killed when the calling thread ends: for the main thread, with the process. */
+  bool die_with_parent;
+  /* spawn: no child of the caller, nor of its waits; *child is not filled in. */
+  bool orphan;
+} mpx_launch;
+
+typedef struct mpx_child {
+  int64_t pid;
+  mproc_handle sentinel; /* readable when the child ended */
+  bool pidfd;            /* the sentinel is a pidfd: names exactly this child for ever */
+} mpx_child;
+
+/* How a child ended. */
+typedef struct mpx_exit {
+  mproc_state state; /* EXITED, SIGNALED or UNKNOWN (somebody else took the status) */
+  int code;
+  int signal;
+  bool core_dumped;
+  bool has_rusage;
+  mproc_rusage rusage;
+} mpx_exit;
+
+/* Without pidfds a sentinel is the read end of a pipe whose other end the child holds as long as it
+ * lives. Call it before a start: *ret_held is that other end, to be closed by the parent after the
+ * start and kept open by the child, or MPX_NO_HANDLE where the system needs none. */
+int mpx_os_child_prepare(mpx_child *child, mproc_handle *ret_held);
+/* Starts launch->path as a child prepared before. The caller's signal mask, handlers and descriptors do
+ * not leak into it. Returns when the exec succeeded; a failure of any step before comes back here, with
+ * *ret_stage, and leaves no process behind. */
+int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stage);
+/* Whether a process can be copied here: false on Windows. */
+bool mpx_os_has_fork(void);
+/* Runs the three around every fork() of this process, as pthread_atfork does; nothing where there is no
+ * fork. */
+void mpx_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+/* Copies the process, with its atfork handlers run. Returns 1 in the child, 0 in the parent. Where
+ * another part of the program reaped the child at once, the sentinel is a handle that is readable for
+ * ever, and no pidfd. */
+int mpx_os_fork(mpx_child *child);
+/* Applies a launch to the calling process, itself a fresh child made by `parent_pid`: everything except
+ * path, argv, environment, marker and keep. [child] */
+int mpx_os_apply(const mpx_launch *launch, int64_t parent_pid, mpx_stage *ret_stage);
+/* Marks every handle but the standard streams and those listed as not passing on an exec. [child] */
+int mpx_os_keep_only(const mproc_handle *keep, size_t count);
+/* Takes the status of a child that ended: 1 and *ret_exit, or 0 while it runs. Never waits, never touches
+ * another child. */
+int mpx_os_child_poll(const mpx_child *child, mpx_exit *ret_exit);
+/* Sends the system's terminate, kill or interrupt to exactly this child; 0 also when it has ended. */
+typedef enum mpx_signal { MPX_SIGNAL_TERMINATE, MPX_SIGNAL_KILL, MPX_SIGNAL_INTERRUPT } mpx_signal;
+int mpx_os_child_signal(const mpx_child *child, mpx_signal signal);
+/* A sentinel for a process that is no child of ours; -ESRCH when it is gone, -ENOSYS without pidfds. */
+int mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
+/* Kills a process by its sentinel (a pidfd), or by pid and start time without one. */
+void mpx_os_process_kill(int64_t pid, int64_t start_time, mproc_handle sentinel);
+/* Makes the process deaf to the terminal and to polite signals, and gives it all the descriptors that the
+ * system allows: for one that must outlive its surroundings. */
+void mpx_os_detach(void);
+/* Whether some process with this pid and start time lives (a zombie does not). */
+bool mpx_os_process_is_alive(int64_t pid, int64_t start_time);
+/* Whether there is a file that this process may execute. */
+bool mpx_os_is_executable(const char *path);
+/* A sentinel that is readable for ever: of a process that is gone. */
+int mpx_os_ended_sentinel(mproc_handle *ret_sentinel);
+/* Searches PATH for a command, as execvp would. -ENOENT, -EACCES. */
+int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]);
+/* The name of a signal, "SIGSEGV"; "signal 77" for one without a name. Writes to `buffer`. */
+const char *mpx_os_signal_name(int number, char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,25 @@
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+char *const *mpx_os_environment(void) {
+  return environ;
+}
+
+void mpx_os_set_environment(char **environment) {
+  environ = environment;
+}
+
+void mpx_os_unset_environment(const char *name) {
+  (void)unsetenv(name);
+}
+
+mproc_handle mpx_os_stderr(void) {
+  return STDERR_FILENO;
+}
+
+bool mpx_os_is_executable(const char *path) {
+  return access(path, X_OK) == 0;
+}

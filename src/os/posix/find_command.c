@@ -1,0 +1,56 @@
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The rights that an exec will have, not those of the real user. */
+static int check(const char *path) {
+  struct stat st;
+  if (stat(path, &st) < 0)
+    return errno == ENOTDIR ? -ENOENT : -errno;
+  if (!S_ISREG(st.st_mode) || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0)
+    return -EACCES;
+  return 0;
+}
+
+/* An empty element of PATH is the current directory. */
+static int join(char path[MPX_OS_PATH_SIZE], const char *folder, size_t length, const char *name) {
+  size_t name_length = strlen(name);
+  if (length + 1 + name_length >= MPX_OS_PATH_SIZE)
+    return -ENAMETOOLONG;
+  memcpy(path, folder, length);
+  if (length > 0)
+    path[length++] = '/';
+  memcpy(path + length, name, name_length + 1);
+  return 0;
+}
+
+int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]) {
+  char candidate[MPX_OS_PATH_SIZE];
+  if (*name == '\0')
+    return -ENOENT;
+  const char *folders = strchr(name, '/') ? "" : getenv("PATH");
+  if (!folders)
+    folders = "/bin:/usr/bin";
+  int result = -ENOENT;
+  for (;;) {
+    size_t length = strcspn(folders, ":");
+    int r = join(candidate, folders, length, name);
+    if (r == 0)
+      r = check(candidate);
+    if (r == 0) {
+      memcpy(path, candidate, strlen(candidate) + 1);
+      return 0;
+    }
+    if (r == -EACCES) /* as execvp: go on, and say so when nothing better comes */
+      result = r;
+    if (folders[length] == '\0')
+      return result;
+    folders += length + 1;
+  }
+}

@@ -1,0 +1,60 @@
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include "base/assert.h"
+#include "os/posix/pin.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+_Static_assert(sizeof(pthread_mutex_t) <= sizeof(mpx_os_mutex), "grow mpx_os_mutex");
+_Static_assert(_Alignof(pthread_mutex_t) <= _Alignof(mpx_os_mutex), "align mpx_os_mutex");
+
+static pthread_mutex_t *mutex_of(mpx_os_mutex *mutex) {
+  return (pthread_mutex_t *)(void *)mutex->storage;
+}
+
+void mpx_os_mutex_init(mpx_os_mutex *mutex) {
+  *mutex_of(mutex) = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
+void mpx_os_mutex_lock(mpx_os_mutex *mutex) {
+  int code = pthread_mutex_lock(mutex_of(mutex));
+  mpx_assert(code == 0);
+  (void)code;
+}
+
+bool mpx_os_mutex_trylock(mpx_os_mutex *mutex) {
+  return pthread_mutex_trylock(mutex_of(mutex)) == 0;
+}
+
+void mpx_os_mutex_unlock(mpx_os_mutex *mutex) {
+  int code = pthread_mutex_unlock(mutex_of(mutex));
+  mpx_assert(code == 0);
+  (void)code;
+}
+
+static void (*ending_hook)(void);
+static pthread_key_t ending_key;
+
+/* Runs again when a later destructor of the same thread made it watched again. */
+static void thread_ends(void *value) {
+  (void)value;
+  ending_hook();
+}
+
+int mpx_os_thread_hook(void (*hook)(void)) {
+  if (ending_hook)
+    return ending_hook == hook ? 0 : -EALREADY;
+  int code = pthread_key_create(&ending_key, thread_ends);
+  if (code != 0)
+    return -code;
+  ending_hook = hook;
+  mpx_pin_module((const void *)(uintptr_t)thread_ends);
+  return 0;
+}
+
+void mpx_os_thread_watch(void) {
+  if (ending_hook)
+    (void)pthread_setspecific(ending_key, &ending_key);
+}
