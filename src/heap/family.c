@@ -1,0 +1,373 @@
+#include "heap/family.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "heap/address.h"
+#include "heap/allocator.h"
+#include "os/crash_point.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* The slots follow the header closely: a new child faults in both at once. */
+enum { UNIT = 64 * 1024, HEADER_SIZE = 4096, VERSION = 1 };
+#define MAGIC "mprocfam"
+#define SMALLEST_SIZE ((uint64_t)16 << 20)
+
+/* What this process knows. Written under `making`, or by the only thread of a fresh child; after that
+ * read freely: `header` is stored last. */
+static struct {
+  mpx_os_mutex making;
+  size_t wanted_size;
+  mproc_handle handle;
+  mpx_segment_id id;
+  _Atomic(mpx_header *) header;
+} family;
+
+/* Who this process is. In a page of its own that any fork wipes: a child of the host's own fork() reads
+ * 0 and is no member, whatever the rest of its copied memory says. */
+typedef struct identity {
+  _Atomic uint64_t member;
+} identity;
+static identity *self_identity;
+
+/* The calling thread's cell, valid as long as `member` is the process's. */
+static _Thread_local struct {
+  mpx_member member;
+  uint32_t cell;
+} self_thread;
+
+void mpx_family_set_size(size_t size) {
+  family.wanted_size = size;
+}
+
+mpx_header *mpx_family_header(void) {
+  return mpx_family_self() ? atomic_load_explicit(&family.header, memory_order_acquire) : NULL;
+}
+
+mpx_member mpx_family_self(void) {
+  if (!atomic_load_explicit(&family.header, memory_order_acquire))
+    return 0;
+  return atomic_load_explicit(&self_identity->member, memory_order_relaxed);
+}
+
+bool mpx_family_is_foreign(void) {
+  return atomic_load_explicit(&family.header, memory_order_acquire) && mpx_family_self() == 0;
+}
+
+/* ---- the segment ------------------------------------------------------------------------------ */
+
+static uint64_t round_up(uint64_t value, uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+static uint64_t tables_size(void) {
+  return round_up(HEADER_SIZE + MPX_SLOT_COUNT * sizeof(mpx_slot) +
+                      MPX_POOL_COUNT * sizeof(mpx_cell),
+                  UNIT);
+}
+
+static uint64_t segment_size(uint64_t data_size) {
+  return tables_size() + mpx_allocator_overhead(data_size) + data_size;
+}
+
+/* Maps at the first address that is free. */
+static int map_somewhere(mproc_handle handle, uint64_t size, void **ret_base) {
+  int r = -EEXIST;
+  for (unsigned n = 0; r < 0; n++) {
+    uint64_t address = mpx_address_candidate(n, size);
+    if (address == 0)
+      break;
+    r = mpx_os_segment_map(handle, (void *)(uintptr_t)address, size);
+    if (r == 0)
+      *ret_base = (void *)(uintptr_t)address;
+  }
+  return r;
+}
+
+static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_base) {
+  uint64_t size = segment_size(data_size);
+  mproc_handle handle;
+  int r = mpx_os_segment_create(size, &handle);
+  if (r < 0)
+    return mpx_fail(r, "cannot create the shared heap of %llu bytes: %s", (unsigned long long)size,
+                    mproc_strerror(r));
+  r = map_somewhere(handle, size, ret_base);
+  if (r == 0)
+    r = mpx_os_segment_identify(handle, &family.id);
+  if (r < 0) {
+    mpx_os_close(handle);
+    return mpx_fail(MPROC_EADDRESS,
+                    "no address range of %llu bytes is free for the shared heap (%s); raise "
+                    "RLIMIT_AS (ulimit -v) or give mproc_init a smaller heap_size",
+                    (unsigned long long)size, mproc_strerror(r));
+  }
+  family.handle = handle;
+  *ret_size = size;
+  return 0;
+}
+
+/* A size that was asked for is a promise; the default is a wish, made smaller until it fits. */
+static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, void **ret_base) {
+  uint64_t data_size = round_up(family.wanted_size, UNIT);
+  if (data_size != 0) {
+    *ret_data_size = data_size;
+    return create_segment(data_size, ret_size, ret_base);
+  }
+  data_size = round_up(mpx_os_memory_limit() / 2, UNIT);
+  if (data_size > (uint64_t)252 << 30)
+    data_size = (uint64_t)252 << 30;
+  int r;
+  while ((r = create_segment(data_size, ret_size, ret_base)) < 0 && data_size > SMALLEST_SIZE) {
+    data_size = round_up(data_size / 2, UNIT);
+    mpx_log(MPROC_LOG_INFO, "shared heap: %s; trying %llu bytes", mproc_error_detail(),
+            (unsigned long long)data_size);
+  }
+  *ret_data_size = data_size;
+  return r;
+}
+
+static int fill_segment(unsigned char *base, uint64_t size, uint64_t data_size) {
+  mpx_header *header = (mpx_header *)(void *)base;
+  int r = mpx_os_commit(base, UNIT);
+  if (r < 0)
+    return mpx_fail(r, "no memory for the first page of the shared heap");
+  memcpy(header->magic, MAGIC, sizeof header->magic);
+  header->version = VERSION;
+  header->slot_count = MPX_SLOT_COUNT;
+  header->pool_count = MPX_POOL_COUNT;
+  header->size = size;
+  header->slots = (mpx_slot *)(void *)(base + HEADER_SIZE);
+  header->pool = (mpx_cell *)(void *)(header->slots + MPX_SLOT_COUNT);
+  return mpx_allocator_init(base + tables_size(), base + size - data_size, data_size,
+                            &header->allocator);
+}
+
+/* ---- becoming a member ------------------------------------------------------------------------- */
+
+static int prepare_identity(void) {
+  if (self_identity)
+    return 0;
+  void *page;
+  int r = mpx_os_wiped_alloc(sizeof(identity), &page);
+  if (r < 0)
+    return mpx_fail_code(r, "cannot set up the process's identity");
+  self_identity = page;
+  return 0;
+}
+
+static void release_thread(void) {
+  mpx_header *header = mpx_family_header();
+  if (!header || self_thread.member != mpx_family_self())
+    return;
+  mpx_slot *slot = mpx_table_slot(header, self_thread.member);
+  /* From now on this cell proves nothing: pid and start time must. */
+  if (slot && atomic_load_explicit(&slot->start_time, memory_order_relaxed) == 0)
+    atomic_store_explicit(&slot->start_time, mpx_os_start_time(mpx_os_pid()), memory_order_release);
+  mpx_cell *cell = mpx_cell_at(header, self_thread.cell);
+  self_thread.member = 0;
+  mpx_cell_release(cell);
+}
+
+static int enter_thread(mpx_header *header, mpx_member member) {
+  uint32_t cell;
+  int r = mpx_cell_take(header, member, &cell);
+  if (r < 0)
+    return r;
+  self_thread.cell = cell;
+  self_thread.member = member;
+  (void)mpx_os_thread_hook(release_thread);
+  mpx_os_thread_watch();
+  return 0;
+}
+
+/* The last steps of every way in: the process is `member` from here on. */
+static int become(mpx_header *header, mpx_member member) {
+  int r = mpx_table_take(header, member);
+  if (r < 0)
+    return mpx_fail(MPROC_EBOOT, "the parent died during the start");
+  r = enter_thread(header, member);
+  if (r < 0)
+    return r;
+  atomic_store_explicit(&self_identity->member, member, memory_order_relaxed);
+  atomic_store_explicit(&family.header, header, memory_order_release);
+  return 0;
+}
+
+static int create_family(void) {
+  uint64_t size, data_size;
+  void *base;
+  int r = prepare_identity();
+  if (r < 0)
+    return r;
+  r = create_fitting_segment(&size, &data_size, &base);
+  if (r < 0)
+    return r;
+  r = fill_segment(base, size, data_size);
+  if (r < 0)
+    goto fail;
+  mpx_header *header = base;
+  mpx_member member;
+  r = mpx_table_claim(header, 0, &member);
+  if (r < 0)
+    goto fail;
+  mpx_slot *slot = mpx_table_slot(header, member);
+  memcpy(slot->name, "MainProcess", sizeof "MainProcess");
+  atomic_store_explicit(&slot->pid, mpx_os_pid(), memory_order_relaxed);
+  atomic_store_explicit(&slot->gate, MPX_GATE_OPEN, memory_order_relaxed);
+  r = become(header, member);
+  if (r < 0)
+    goto fail;
+  mpx_log(MPROC_LOG_DEBUG, "shared heap: %llu bytes at %p", (unsigned long long)size, base);
+  return 0;
+fail:
+  mpx_os_segment_unmap(base, size);
+  mpx_os_close(family.handle);
+  return r;
+}
+
+static void lock_making(void) {
+  mpx_os_mutex_lock(&family.making);
+}
+
+static void unlock_making(void) {
+  mpx_os_mutex_unlock(&family.making);
+}
+
+static void reset_making(void) {
+  mpx_os_mutex_init(&family.making);
+}
+
+/* A stranger's fork waits until the family is whole: its child must not inherit half of one, nor a lock
+ * that nobody gives back. */
+static void watch_forks(void) {
+  static bool watched;
+  if (!watched)
+    mpx_os_at_fork(lock_making, unlock_making, reset_making);
+  watched = true;
+}
+
+static int enter_slowly(uint32_t *ret_cell) {
+  int r = 0;
+  if (!atomic_load_explicit(&family.header, memory_order_acquire)) {
+    mpx_os_mutex_lock(&family.making);
+    watch_forks();
+    if (!atomic_load_explicit(&family.header, memory_order_acquire))
+      r = create_family();
+    mpx_os_mutex_unlock(&family.making);
+  }
+  if (r < 0)
+    return r;
+  mpx_member member = mpx_family_self();
+  if (member == 0)
+    return mpx_fail(MPROC_EFOREIGN,
+                    "process %lld was made by a fork() that mproc does not know; start it with "
+                    "mproc_process_start() to share the heap",
+                    (long long)mpx_os_pid());
+  if (self_thread.member != member)
+    r = enter_thread(family.header, member);
+  if (r == 0)
+    *ret_cell = self_thread.cell;
+  return r;
+}
+
+int mpx_family_enter(uint32_t *ret_cell) {
+  mpx_member member = mpx_family_self();
+  if (member != 0 && self_thread.member == member) {
+    *ret_cell = self_thread.cell;
+    return 0;
+  }
+  return enter_slowly(ret_cell);
+}
+
+int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
+  mpx_segment_id now;
+  int r = mpx_os_segment_identify(family.handle, &now);
+  if (r < 0 || memcmp(&now, &family.id, sizeof now) != 0)
+    return mpx_fail(
+        MPROC_EHEAPLOST,
+        "descriptor %lld, the shared heap's, was closed by another part of the program: "
+        "spawn cannot pass the heap on; leave that descriptor open, or use fork",
+        (long long)family.handle);
+  *ret_ticket = (mpx_family_ticket){.address = (uint64_t)(uintptr_t)family.header,
+                                    .size = family.header->size,
+                                    .handle = family.handle,
+                                    .id = family.id,
+                                    .member = member};
+  return 0;
+}
+
+int mpx_family_adopt(mpx_member member) {
+  mpx_os_mutex_init(&family.making);
+  self_thread.member = 0;
+  return become(family.header, member);
+}
+
+int mpx_family_attach(const mpx_family_ticket *ticket) {
+  mpx_segment_id found;
+  int r = mpx_os_segment_identify(ticket->handle, &found);
+  if (r < 0 || memcmp(&found, &ticket->id, sizeof found) != 0)
+    return mpx_fail(MPROC_EHEAPLOST, "the shared heap's descriptor did not reach the child");
+  void *base = (void *)(uintptr_t)ticket->address;
+  r = mpx_os_segment_map(ticket->handle, base, ticket->size);
+  if (r == -EEXIST)
+    return r;
+  if (r < 0)
+    return mpx_fail(
+        MPROC_EADDRESS,
+        "the child cannot map the shared heap of %llu bytes: %s; RLIMIT_AS must leave room "
+        "for it (limit a worker by RLIMIT_DATA instead)",
+        (unsigned long long)ticket->size, mproc_strerror(r));
+  mpx_header *header = base;
+  if (memcmp(header->magic, MAGIC, sizeof header->magic) != 0 || header->version != VERSION)
+    return mpx_fail(MPROC_ERECORD, "the shared heap is from another version of mproc");
+  r = prepare_identity();
+  if (r < 0)
+    return r;
+  family.handle = ticket->handle;
+  family.id = ticket->id;
+  return become(header, ticket->member);
+}
+
+/* ---- the dead ---------------------------------------------------------------------------------- */
+
+/* Blocks and cells first: if the process dies in between, the slot still names the dead one, and whoever
+ * comes next does it again. Every step may be done twice, also at once by two processes. */
+void mpx_family_bury(mpx_member member) {
+  mpx_header *header = mpx_family_header();
+  if (!header || !mpx_table_slot(header, member))
+    return;
+  uint32_t cell = 0;
+  (void)mpx_family_enter(&cell);
+  const mpx_caller caller = {.member = mpx_family_self(), .lane = cell};
+  (void)mpx_allocator_reap(header->allocator, &caller, member);
+  MPROC_CRASH_POINT("family.bury.reaped");
+  mpx_cell_free_all(header, member);
+  MPROC_CRASH_POINT("family.bury.cells_freed");
+  (void)mpx_table_release(header, member);
+}
+
+/* A process whose parent lives is the parent's to bury: it may still want the exit record. */
+static void sweep_slot(mpx_header *header, uint32_t index) {
+  mpx_slot *slot = &header->slots[index];
+  uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
+  if ((tag & 0xff) == MPX_SLOT_FREE)
+    return;
+  mpx_member member = mpx_member_make(index, (uint32_t)(tag >> 8));
+  mpx_member parent = slot->parent;
+  if (member == mpx_family_self() || (parent != 0 && !mpx_member_is_dead(header, parent)))
+    return;
+  if (mpx_member_is_dead(header, member))
+    mpx_family_bury(member);
+}
+
+void mpx_family_sweep(bool all) {
+  mpx_header *header = mpx_family_header();
+  if (!header)
+    return;
+  uint32_t used = atomic_load_explicit(&header->slots_used, memory_order_relaxed);
+  uint32_t count = all ? used : used < 2 ? used : 2;
+  for (uint32_t i = 0; i < count; i++)
+    sweep_slot(header,
+               atomic_fetch_add_explicit(&header->sweep_hand, 1, memory_order_relaxed) % used);
+}

@@ -1,0 +1,221 @@
+#include "heap/table.h"
+
+#include "base/assert.h"
+#include "base/error.h"
+#include "heap/family.h"
+#include "os/crash_point.h"
+
+#include <errno.h>
+#include <string.h>
+
+MPX_STATIC_ASSERT(sizeof(mpx_cell) == 64, "a cell is one cache line");
+MPX_STATIC_ASSERT(sizeof(mpx_slot) == 192, "slots do not share cache lines");
+
+static uint64_t tag_of(uint32_t generation, mpx_slot_state state) {
+  return (uint64_t)generation << 8 | (uint64_t)state;
+}
+
+static mpx_slot_state tag_state(uint64_t tag) {
+  return (mpx_slot_state)(tag & 0xff);
+}
+
+static uint32_t tag_generation(uint64_t tag) {
+  return (uint32_t)(tag >> 8);
+}
+
+mpx_member mpx_member_make(uint32_t slot, uint32_t generation) {
+  return (uint64_t)(slot + 1) << 32 | generation;
+}
+
+uint32_t mpx_member_slot(mpx_member member) {
+  return (uint32_t)(member >> 32) - 1;
+}
+
+mpx_slot *mpx_table_slot(mpx_header *header, mpx_member member) {
+  uint32_t index = mpx_member_slot(member);
+  if (member == 0 || index >= MPX_SLOT_COUNT)
+    return NULL;
+  mpx_slot *slot = &header->slots[index];
+  uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
+  bool same = tag_generation(tag) == (uint32_t)member && tag_state(tag) != MPX_SLOT_FREE;
+  return same ? slot : NULL;
+}
+
+/* Raises a high-water mark that others read to bound their scans. */
+static void raise_mark(_Atomic uint32_t *mark, uint32_t value) {
+  uint32_t seen = atomic_load_explicit(mark, memory_order_relaxed);
+  while (seen < value && !atomic_compare_exchange_weak_explicit(
+                             mark, &seen, value, memory_order_relaxed, memory_order_relaxed))
+    ;
+}
+
+static bool claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
+                       mpx_member *ret_member) {
+  mpx_slot *slot = &header->slots[index];
+  uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_relaxed);
+  if (tag_state(tag) != MPX_SLOT_FREE)
+    return false;
+  uint32_t generation = tag_generation(tag) + 1;
+  /* acquire: pairs with the release of mpx_table_release; the former owner's writes are over */
+  if (!atomic_compare_exchange_strong_explicit(&slot->tag, &tag,
+                                               tag_of(generation, MPX_SLOT_CLAIMED),
+                                               memory_order_acq_rel, memory_order_relaxed))
+    return false;
+  /* If the process dies here, the slot still names its former parent: at worst it is swept when that
+   * one is dead, which is right, or stays until the table is swept in full. */
+  slot->parent = parent;
+  slot->daemon = 0;
+  atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
+  atomic_store_explicit(&slot->start_time, 0, memory_order_relaxed);
+  atomic_store_explicit(&slot->gate, 0, memory_order_relaxed);
+  atomic_store_explicit(&slot->record, 0, memory_order_relaxed);
+  raise_mark(&header->slots_used, index + 1);
+  *ret_member = mpx_member_make(index, generation);
+  return true;
+}
+
+int mpx_table_claim(mpx_header *header, mpx_member parent, mpx_member *ret_member) {
+  for (int attempt = 0; attempt < 2; attempt++) {
+    for (uint32_t i = 0; i < MPX_SLOT_COUNT; i++)
+      if (claim_slot(header, i, parent, ret_member)) {
+        MPROC_CRASH_POINT("table.claimed");
+        return 0;
+      }
+    mpx_family_sweep(true);
+  }
+  return mpx_fail(MPROC_ETABLEFULL,
+                  "the family has %d processes, the most it can have; join those that ended",
+                  MPX_SLOT_COUNT);
+}
+
+int mpx_table_take(mpx_header *header, mpx_member member) {
+  mpx_slot *slot = &header->slots[mpx_member_slot(member)];
+  uint64_t expected = tag_of((uint32_t)member, MPX_SLOT_CLAIMED);
+  if (!atomic_compare_exchange_strong_explicit(&slot->tag, &expected,
+                                               tag_of((uint32_t)member, MPX_SLOT_RUNNING),
+                                               memory_order_acq_rel, memory_order_relaxed))
+    return -ESTALE;
+  return 0;
+}
+
+bool mpx_table_release(mpx_header *header, mpx_member member) {
+  mpx_slot *slot = mpx_table_slot(header, member);
+  if (!slot)
+    return false;
+  uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_relaxed);
+  /* release: pairs with the acquire in claim_slot */
+  return tag_generation(tag) == (uint32_t)member && tag_state(tag) != MPX_SLOT_FREE &&
+         atomic_compare_exchange_strong_explicit(&slot->tag, &tag,
+                                                 tag_of((uint32_t)member, MPX_SLOT_FREE),
+                                                 memory_order_acq_rel, memory_order_relaxed);
+}
+
+/* ---- cells ------------------------------------------------------------------------------------ */
+
+mpx_cell *mpx_cell_at(mpx_header *header, uint32_t index) {
+  if (index < MPX_SLOT_COUNT)
+    return &header->slots[index].cell;
+  index -= MPX_SLOT_COUNT;
+  return index < MPX_POOL_COUNT ? &header->pool[index] : NULL;
+}
+
+/* If the process dies after the CAS and before HELD, the cell names a member that is dead by its other
+ * cells, or is found by pid and start time, and comes back when that member is buried. */
+static bool take_cell(mpx_cell *cell, mpx_member member) {
+  uint64_t nobody = 0;
+  if (!atomic_compare_exchange_strong_explicit(&cell->owner, &nobody, member, memory_order_acq_rel,
+                                               memory_order_relaxed))
+    return false;
+  MPROC_CRASH_POINT("cell.taken");
+  /* Once only: somebody who tests the life of the last owner may hold the lock right now. */
+  if (cell->generation == 0)
+    (void)mpx_os_robust_init(&cell->life);
+  (void)mpx_os_robust_lock(&cell->life);
+  cell->generation++;
+  /* release: pairs with the acquire in thread_vanished, which must find the lock taken */
+  atomic_store_explicit(&cell->owner, member | MPX_CELL_HELD, memory_order_release);
+  return true;
+}
+
+int mpx_cell_take(mpx_header *header, mpx_member member, uint32_t *ret_cell) {
+  uint32_t own = mpx_member_slot(member);
+  if (take_cell(&header->slots[own].cell, member)) {
+    *ret_cell = own;
+    return 0;
+  }
+  for (uint32_t i = 0; i < MPX_POOL_COUNT; i++) {
+    mpx_cell *cell = &header->pool[i];
+    if (atomic_load_explicit(&cell->owner, memory_order_relaxed) != 0)
+      continue;
+    raise_mark(&header->pool_used, i + 1); /* first: who buries us must find the cell */
+    if (take_cell(cell, member)) {
+      *ret_cell = MPX_SLOT_COUNT + i;
+      return 0;
+    }
+  }
+  return mpx_fail(-EAGAIN, "more than %d threads of the family use mproc at once", MPX_POOL_COUNT);
+}
+
+/* If the process dies between the two, the next owner finds the lock held by a dead thread and gets it
+ * all the same. */
+void mpx_cell_release(mpx_cell *cell) {
+  atomic_store_explicit(&cell->owner, 0, memory_order_release);
+  mpx_os_robust_unlock(&cell->life);
+}
+
+/* Calls `visit` for each cell of a member, until it returns true; returns whether it did. */
+static bool any_cell(mpx_header *header, mpx_member member, bool (*visit)(mpx_cell *, mpx_member)) {
+  if (visit(&header->slots[mpx_member_slot(member)].cell, member))
+    return true;
+  uint32_t used = atomic_load_explicit(&header->pool_used, memory_order_relaxed);
+  for (uint32_t i = 0; i < used && i < MPX_POOL_COUNT; i++)
+    if (visit(&header->pool[i], member))
+      return true;
+  return false;
+}
+
+static bool free_cell(mpx_cell *cell, mpx_member member) {
+  uint64_t owner = atomic_load_explicit(&cell->owner, memory_order_relaxed);
+  if ((owner & ~MPX_CELL_HELD) == member)
+    (void)atomic_compare_exchange_strong_explicit(&cell->owner, &owner, 0, memory_order_acq_rel,
+                                                  memory_order_relaxed);
+  return false;
+}
+
+void mpx_cell_free_all(mpx_header *header, mpx_member member) {
+  (void)any_cell(header, member, free_cell);
+}
+
+/* ---- life ------------------------------------------------------------------------------------- */
+
+static bool is_held(mpx_cell *cell, mpx_member member) {
+  return atomic_load_explicit(&cell->owner, memory_order_acquire) == (member | MPX_CELL_HELD);
+}
+
+/* A lock that can be had although its cell says HELD. The second look: the thread may have ended by itself
+ * between the first and the lock. */
+static bool thread_vanished(mpx_cell *cell, mpx_member member) {
+  if (!is_held(cell, member) || mpx_os_robust_trylock(&cell->life) < 0)
+    return false;
+  bool vanished = is_held(cell, member);
+  mpx_os_robust_unlock(&cell->life);
+  return vanished;
+}
+
+bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
+  mpx_slot *slot = mpx_table_slot(header, member);
+  if (!slot)
+    return true;
+  uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
+  if (tag_state(tag) == MPX_SLOT_CLAIMED) /* the parent starts it, or died meanwhile */
+    return slot->parent != member && mpx_member_is_dead(header, slot->parent);
+  if (any_cell(header, member, thread_vanished))
+    return true;
+  if (any_cell(header, member, is_held))
+    return false;
+  int64_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  int64_t start_time = atomic_load_explicit(&slot->start_time, memory_order_relaxed);
+  if (start_time == 0) /* on its way from mpx_table_take to its first cell */
+    return pid != 0 && mpx_os_start_time(pid) < 0;
+  return !mpx_os_process_is_alive(pid, start_time);
+}

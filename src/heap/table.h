@@ -1,0 +1,78 @@
+/* The process table: a slot for each process of the family, a cell for each of its threads that takes
+ * locks.
+ *
+ * A slot's life
+ *   FREE --claim (parent)--> CLAIMED --take (child)--> RUNNING --bury (anybody)--> FREE
+ * `tag` holds state and generation in one word, so that every step is one CAS and a name of a process
+ * (mpx_member: slot and generation) can never mean its successor.
+ *
+ * A cell is the proof of life: its thread holds the robust lock in it as long as it lives, and the
+ * kernel lets go when the thread ends by force: exit, kill or exec of the process. A thread that ends
+ * by itself gives the cell back first. So "HELD, and the lock can be had" means that the process is
+ * dead. */
+#ifndef MPX_HEAP_TABLE_H
+#define MPX_HEAP_TABLE_H
+
+#include "os/os.h"
+
+/* A process: slot + 1 in the upper, generation in the lower half. 0 is nobody, or the family itself. */
+typedef uint64_t mpx_member;
+
+enum { MPX_SLOT_COUNT = 8192, MPX_POOL_COUNT = 24576, MPX_NO_CELL = -1 };
+
+typedef enum mpx_slot_state { MPX_SLOT_FREE, MPX_SLOT_CLAIMED, MPX_SLOT_RUNNING } mpx_slot_state;
+
+#define MPX_CELL_HELD (1ULL << 63)
+
+/* One cache line. `owner` goes 0 -> member (CAS, by the thread) -> member | MPX_CELL_HELD (the same
+ * thread, once it has the lock) -> 0 (that thread, or by CAS whoever buries the member). */
+typedef struct mpx_cell {
+  _Alignas(64) mpx_os_robust life;
+  _Atomic uint64_t owner;
+  uint64_t generation; /* grows with each owner thread, who writes it; 0: `life` is not made yet */
+} mpx_cell;
+
+/* Whether a child may end (and a guarded one begin): its parent can name it. */
+enum { MPX_GATE_CLOSED, MPX_GATE_OPEN, MPX_GATE_WAITED_FOR };
+
+/* Three cache lines. */
+typedef struct mpx_slot {
+  mpx_cell cell; /* of the thread that entered first: the one that runs the entry */
+  _Alignas(64) _Atomic uint64_t tag; /* generation << 8 | mpx_slot_state */
+  mpx_member parent;                 /* claimer, before the child exists */
+  _Atomic int64_t pid;        /* claimer after a fork, and the child itself: the same value */
+  _Atomic int64_t start_time; /* the child, when its first thread ends before it */
+  _Atomic uint32_t gate;      /* claimer: 1 when it can name the child, which may end then */
+  _Atomic uint32_t record;    /* the child at its end: 0x100 | exit code; pairs with acquire */
+  uint32_t daemon;            /* claimer */
+  uint32_t method;            /* claimer */
+  char name[32];              /* claimer */
+} mpx_slot;
+
+struct mpx_header;
+
+mpx_member mpx_member_make(uint32_t slot, uint32_t generation);
+uint32_t mpx_member_slot(mpx_member member);
+
+/* The slot a member has, or NULL when it was buried. Bounds-checked: members come from shared memory. */
+mpx_slot *mpx_table_slot(struct mpx_header *header, mpx_member member);
+/* Takes a free slot for a child of `parent`. MPROC_ETABLEFULL, says why. */
+int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);
+/* The child's step: -ESTALE when the slot was swept meanwhile (its parent died). */
+int mpx_table_take(struct mpx_header *header, mpx_member member);
+/* One CAS: true for exactly one caller, who owns the remains. */
+bool mpx_table_release(struct mpx_header *header, mpx_member member);
+
+/* The calling thread's new cell: the slot's own if it is free, else one of the pool. */
+int mpx_cell_take(struct mpx_header *header, mpx_member member, uint32_t *ret_cell);
+mpx_cell *mpx_cell_at(struct mpx_header *header, uint32_t index);
+/* A thread's normal end. */
+void mpx_cell_release(mpx_cell *cell);
+/* Frees the cells that a dead process left. */
+void mpx_cell_free_all(struct mpx_header *header, mpx_member member);
+
+/* Whether a process is dead for sure: one of its threads vanished with its cell held, or all released
+ * theirs and no process of its pid and start time lives. A claimed slot is dead with its parent. */
+bool mpx_member_is_dead(struct mpx_header *header, mpx_member member);
+
+#endif
