@@ -1,0 +1,75 @@
+#include "process/context.h"
+
+#include "base/error.h"
+#include "process/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* By mpx_method; lent to anybody, freed by nobody. */
+static const mproc_context built_in[] = {{.method = MPX_METHOD_UNSET},
+                                         {.method = MPX_METHOD_FORK},
+                                         {.method = MPX_METHOD_SPAWN},
+                                         {.method = MPX_METHOD_FORKSERVER}};
+
+int mproc_get_context(const mproc_context **ret_context, const char *method) {
+  mpx_method number = MPX_METHOD_UNSET;
+  int r = method ? mpx_method_parse(method, "mproc_get_context", &number) : 0;
+  if (r == 0)
+    *ret_context = &built_in[number];
+  return r;
+}
+
+static int copy_string(char **target, const char *source) {
+  *target = NULL;
+  if (!source)
+    return 0;
+  size_t size = strlen(source) + 1;
+  *target = malloc(size);
+  if (!*target)
+    return mpx_fail_code(-ENOMEM, "mproc_context_create");
+  memcpy(*target, source, size);
+  return 0;
+}
+
+int mproc_context_create(mproc_context **ret_context, const mproc_context_options *options) {
+  static const mproc_context_options defaults;
+  if (!options)
+    options = &defaults;
+  int r = mpx_check_reserved(options->reserved, "mproc_context_options");
+  if (r < 0)
+    return r;
+  mproc_context *context = calloc(1, sizeof *context);
+  if (!context)
+    return mpx_fail_code(-ENOMEM, "mproc_context_create");
+  if (options->method) {
+    r = mpx_method_parse(options->method, "mproc_context_create", &context->method);
+    if (r < 0)
+      goto fail;
+  }
+  r = copy_string(&context->executable, options->executable);
+  if (r < 0)
+    goto fail;
+  r = copy_string(&context->helper, options->helper);
+  if (r < 0)
+    goto fail;
+  *ret_context = context;
+  return 0;
+fail:
+  mproc_context_destroy(context);
+  return r;
+}
+
+void mproc_context_destroy(mproc_context *context) {
+  const mproc_context *end = built_in + sizeof built_in / sizeof built_in[0];
+  if (!context || (context >= built_in && context < end))
+    return;
+  free(context->executable);
+  free(context->helper);
+  free(context);
+}
+
+const char *mproc_context_method(const mproc_context *context) {
+  return mpx_method_name(context->method);
+}

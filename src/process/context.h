@@ -1,0 +1,14 @@
+#ifndef MPX_PROCESS_CONTEXT_H
+#define MPX_PROCESS_CONTEXT_H
+
+#include "mproc/context.h"
+#include "process/method.h"
+
+/* Immutable once made. The strings are the context's own; NULL: the default. */
+struct mproc_context {
+  mpx_method method;
+  char *executable;
+  char *helper;
+};
+
+#endif

@@ -1,0 +1,247 @@
+#include "process/guardian.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "process/boot.h"
+#include "process/executable.h"
+#include "process/process.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A process to watch or to kill. The first one sent is the parent. */
+typedef struct ward {
+  int64_t pid;
+  int64_t start_time; /* 0 when a pidfd goes with it */
+} ward;
+
+/* ---- the parent's side -------------------------------------------------------------------------- */
+
+static struct {
+  mpx_os_mutex lock;
+  mproc_handle channel;
+  int64_t pid; /* whose it is: not that of a copy made by a stranger's fork */
+} guardian = {.channel = MPX_NO_HANDLE};
+
+/* Sends a ward, with a pidfd where there are pidfds. */
+static int send_ward(mproc_handle channel, int64_t pid, mproc_handle pidfd) {
+  ward message = {.pid = pid};
+  if (pidfd == MPX_NO_HANDLE) {
+    message.start_time = mpx_os_start_time(pid);
+    if (message.start_time < 0)
+      return 0; /* gone already: nothing to guard */
+  }
+  return mpx_os_channel_send(channel, &message, sizeof message, pidfd);
+}
+
+static int send_self(mproc_handle channel) {
+  mproc_handle self = MPX_NO_HANDLE;
+  (void)mpx_os_process_open(mpx_os_pid(), &self);
+  int r = send_ward(channel, mpx_os_pid(), self);
+  mpx_os_close(self);
+  return r < 0 ? mpx_fail(r, "the guardian of daemon children did not come up: %s (the limit on "
+                             "processes, RLIMIT_NPROC, or too little memory?)",
+                          mproc_strerror(r))
+               : 0;
+}
+
+static int seal(mproc_handle channel, mproc_handle *ret_handle) {
+  mpx_boot_record *record = calloc(1, sizeof *record);
+  if (!record)
+    return mpx_fail_code(-ENOMEM, "making the guardian");
+  int r = mpx_boot_prepare(record, MPX_BOOT_GUARDIAN, MPX_NO_HANDLE);
+  record->channel = channel;
+  record->head.size = sizeof *record;
+  mpx_os_bytes part = {record, sizeof *record};
+  if (r == 0)
+    r = mpx_os_seal_create("mproc-boot", &part, 1, ret_handle);
+  free(record);
+  return r < 0 ? mpx_fail_code(r, "making the guardian") : 0;
+}
+
+static int execute(const char *path, mproc_handle channel) {
+  static const mproc_stream null_streams[3] = {
+      {.kind = MPROC_STREAM_NULL}, {.kind = MPROC_STREAM_NULL}, {.kind = MPROC_STREAM_NULL}};
+  mproc_handle record;
+  int r = seal(channel, &record);
+  if (r < 0)
+    return r;
+  const mproc_handle keep[] = {record, channel};
+  mpx_boot_launch boot = {
+      .launch = {.path = path, .streams = null_streams, .keep = keep, .keep_count = 2, .orphan = true},
+      .title = "mproc:guardian",
+      .record = record};
+  mpx_child child = {.sentinel = MPX_NO_HANDLE};
+  mpx_stage stage;
+  r = mpx_boot_spawn(&boot, &child, &stage);
+  mpx_os_close(record);
+  return r < 0 ? mpx_fail(r, "cannot make the guardian of daemon children: %s of '%s' failed: %s",
+                          mpx_os_stage_text(stage), path, mproc_strerror(r))
+               : 0;
+}
+
+static int make(void) {
+  char path[MPX_OS_PATH_SIZE];
+  mproc_handle ends[2];
+  int r = mpx_executable_for_guardian(path);
+  if (r < 0)
+    return r;
+  r = mpx_os_channel(ends);
+  if (r < 0)
+    return mpx_fail_code(r, "making the guardian");
+  r = execute(path, ends[1]);
+  mpx_os_close(ends[1]);
+  if (r == 0)
+    r = send_self(ends[0]);
+  if (r < 0) {
+    mpx_os_close(ends[0]);
+    return r;
+  }
+  guardian.channel = ends[0];
+  guardian.pid = mpx_os_pid();
+  mpx_log(MPROC_LOG_DEBUG, "a guardian watches over the daemon children of threads");
+  return 0;
+}
+
+int mpx_guardian_ensure(void) {
+  mpx_os_mutex_lock(&guardian.lock);
+  int r = guardian.pid == mpx_os_pid() ? 0 : make();
+  mpx_os_mutex_unlock(&guardian.lock);
+  return r;
+}
+
+static mproc_handle pidfd_of(const mpx_child *child) {
+  return child->pidfd ? child->sentinel : MPX_NO_HANDLE;
+}
+
+static void send_again(mproc_process *process, void *user) {
+  int *result = user;
+  mpx_os_mutex_lock(&process->lock);
+  bool runs = process->phase == MPX_PHASE_STARTING || process->phase == MPX_PHASE_RUNNING;
+  if (process->watched && runs && *result == 0)
+    *result = send_ward(guardian.channel, process->child.pid, pidfd_of(&process->child));
+  mpx_os_mutex_unlock(&process->lock);
+}
+
+/* Somebody killed the guardian: the next one gets all its wards. */
+static int replace(void) {
+  mpx_log(MPROC_LOG_ERROR, "the guardian of daemon children was killed; making another");
+  mpx_os_close(guardian.channel);
+  guardian.channel = MPX_NO_HANDLE;
+  guardian.pid = 0;
+  int r = make();
+  if (r == 0)
+    mpx_registry_visit(send_again, &r);
+  return r;
+}
+
+int mpx_guardian_watch(mproc_process *process) {
+  const mpx_child *child = &process->child;
+  mpx_os_mutex_lock(&guardian.lock);
+  int r = send_ward(guardian.channel, child->pid, pidfd_of(child));
+  if (r == -EPIPE && (r = replace()) == 0)
+    r = send_ward(guardian.channel, child->pid, pidfd_of(child));
+  process->watched = r == 0;
+  mpx_os_mutex_unlock(&guardian.lock);
+  return r < 0 ? mpx_fail_code(r, "cannot put the child under the guardian") : 0;
+}
+
+void mpx_guardian_reset_in_child(void) {
+  mpx_os_mutex_init(&guardian.lock);
+  mpx_os_close(guardian.channel);
+  guardian.channel = MPX_NO_HANDLE;
+  guardian.pid = 0;
+}
+
+/* ---- the guardian's side ---------------------------------------------------------------------------- */
+
+typedef struct wards {
+  ward *items;           /* [0]: the parent */
+  mpx_poll_item *polls;  /* [i]: the pidfd of items[i], or none; [count]: the channel */
+  size_t count, capacity;
+} wards;
+
+static void add_ward(wards *all, const ward *item, mproc_handle pidfd) {
+  if (all->count + 2 > all->capacity) {
+    size_t capacity = all->capacity * 2 + 16;
+    ward *items = realloc(all->items, capacity * sizeof *items);
+    mpx_poll_item *polls = items ? realloc(all->polls, capacity * sizeof *polls) : NULL;
+    if (items)
+      all->items = items;
+    if (!polls) { /* better no daemon than one that outlives its parent */
+      mpx_os_process_kill(item->pid, item->start_time, pidfd);
+      return;
+    }
+    all->polls = polls;
+    all->capacity = capacity;
+  }
+  all->polls[all->count] = (mpx_poll_item){.handle = pidfd};
+  all->items[all->count++] = *item;
+}
+
+/* Returns whether more may come. */
+static bool receive_wards(wards *all, mproc_handle channel) {
+  ward item;
+  mproc_handle pidfd;
+  int r;
+  while ((r = mpx_os_channel_receive(channel, &item, sizeof item, &pidfd)) == 1) {
+    if (pidfd == MPX_NO_HANDLE && item.start_time == 0) /* no room for its pidfd */
+      item.start_time = mpx_os_start_time(item.pid);
+    add_ward(all, &item, pidfd);
+  }
+  return r == -EAGAIN;
+}
+
+static bool is_gone(const wards *all, size_t i) {
+  mproc_handle pidfd = all->polls[i].handle;
+  return pidfd != MPX_NO_HANDLE
+             ? all->polls[i].ready
+             : !mpx_os_process_is_alive(all->items[i].pid, all->items[i].start_time);
+}
+
+static void forget_gone(wards *all) {
+  for (size_t i = all->count; i-- > 1;)
+    if (is_gone(all, i)) {
+      mpx_os_close(all->polls[i].handle);
+      all->count--;
+      all->items[i] = all->items[all->count];
+      all->polls[i] = all->polls[all->count];
+    }
+}
+
+static void wait_for_news(wards *all, mproc_handle channel) {
+  bool blind = false; /* somebody can be watched by looking only */
+  for (size_t i = 0; i < all->count; i++)
+    blind |= all->polls[i].handle == MPX_NO_HANDLE;
+  mpx_poll_item listen = {.handle = channel};
+  if (all->count == 0) { /* the parent's message comes first */
+    (void)mpx_os_poll(&listen, 1, MPX_NEVER);
+    return;
+  }
+  all->polls[all->count] = listen;
+  int64_t until = blind ? mpx_os_now() + 100 * MPX_NS_PER_MS : MPX_NEVER;
+  (void)mpx_os_poll(all->polls, all->count + 1, until);
+}
+
+void mpx_guardian_run(mproc_handle channel) {
+  wards all = {0};
+  mpx_os_detach();
+  mpx_os_set_process_name("mproc:guardian");
+  (void)mpx_os_set_inheritable(channel, false);
+  for (bool parent_gone = false; !parent_gone;) {
+    wait_for_news(&all, channel);
+    parent_gone = all.count > 0 && is_gone(&all, 0);
+    forget_gone(&all);
+    /* After the parent's death too: its last messages are still in the channel. The channel's end alone
+     * means little: a parent that executed another program lives on. */
+    if (channel != MPX_NO_HANDLE && !receive_wards(&all, channel)) {
+      mpx_os_close(channel);
+      channel = MPX_NO_HANDLE;
+    }
+    parent_gone |= all.count == 0 && channel == MPX_NO_HANDLE; /* gone before it said a word */
+  }
+  for (size_t i = 1; i < all.count; i++)
+    mpx_os_process_kill(all.items[i].pid, all.items[i].start_time, all.polls[i].handle);
+  mpx_os_exit_now(0);
+}

@@ -1,0 +1,87 @@
+#include "mproc/init.h"
+
+#include "base/error.h"
+#include "heap/family.h"
+#include "mproc/version.h"
+#include "process/boot.h"
+#include "process/process.h"
+#include "process/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+  bool done;
+  int64_t pid; /* who registered the joining at exit: a copy joins nothing */
+  char *helper;
+} init;
+
+const char *mproc_version(void) {
+  return MPROC_VERSION_STRING;
+}
+
+const char *mpx_setting(const char *name) {
+  if (mpx_os_is_secure())
+    return NULL;
+  const char *value = getenv(name);
+  return value && value[0] ? value : NULL;
+}
+
+bool mpx_is_initialised(void) {
+  return init.done;
+}
+
+const char *mpx_init_helper(void) {
+  return init.helper;
+}
+
+static void join_at_exit(void) {
+  if (mpx_os_pid() == init.pid)
+    mpx_exit_children();
+}
+
+static int check_environment(void) {
+  mpx_method method;
+  const char *wish = mpx_setting("MPROC_START_METHOD");
+  int r = wish ? mpx_method_parse(wish, "MPROC_START_METHOD", &method) : 0;
+  return r < 0 ? r : mpx_log_from_environment();
+}
+
+static int take_options(const mproc_init_options *options) {
+  if (!options)
+    return 0;
+  int r = mpx_check_reserved(options->reserved, "mproc_init_options");
+  if (r < 0)
+    return r;
+  if (options->helper) {
+    size_t size = strlen(options->helper) + 1;
+    init.helper = malloc(size);
+    if (!init.helper)
+      return mpx_fail_code(-ENOMEM, "mproc_init");
+    memcpy(init.helper, options->helper, size);
+  }
+  mpx_family_set_size(options->heap_size);
+  return 0;
+}
+
+int mproc_init(int *argc, char ***argv, const mproc_init_options *options) {
+  (void)argc;
+  (void)argv;
+  if (init.done)
+    return 0;
+  int r = take_options(options);
+  if (r < 0)
+    return r;
+  init.done = true;
+  r = mpx_boot_if_child(); /* never returns in a child: what follows is the main process's */
+  if (r == 0)
+    r = check_environment();
+  if (r < 0) {
+    init.done = false;
+    return r;
+  }
+  init.pid = mpx_os_pid();
+  (void)atexit(join_at_exit);
+  return 0;
+}

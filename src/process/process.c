@@ -1,0 +1,298 @@
+#include "process/process.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "heap/family.h"
+#include "process/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+/* Locks the object for a call, or says why the call is out of order. */
+static int lock_usable(mproc_process *process) {
+  if (!process)
+    return mpx_fail(-EINVAL, "the process is NULL");
+  if (process->phase == MPX_PHASE_CLOSED)
+    return mpx_fail(MPROC_ECLOSED, "the process object was closed; create another one");
+  if (process->creator != mpx_os_pid())
+    return mpx_fail(MPROC_ENOTCREATOR, "process '%s' was created by process %lld, and only that one may "
+                                       "use the object",
+                    process->name, (long long)process->creator);
+  mpx_os_mutex_lock(&process->lock);
+  return 0;
+}
+
+static int lock_started(mproc_process *process) {
+  int r = lock_usable(process);
+  if (r < 0)
+    return r;
+  if (process->phase >= MPX_PHASE_RUNNING)
+    return 0;
+  mpx_os_mutex_unlock(&process->lock);
+  return mpx_fail(MPROC_ENOTSTARTED,
+                  "process '%s' has not been started; call mproc_process_start() first", process->name);
+}
+
+static void unlock(mproc_process *process) {
+  mpx_os_mutex_unlock(&process->lock);
+}
+
+/* ---- making and starting ----------------------------------------------------------------------- */
+
+static int poll_waitable(mpx_waitable *self, mproc_handle *ret_handle, bool *ret_recheck) {
+  mproc_process *process = (mproc_process *)self;
+  int r = lock_started(process);
+  if (r < 0)
+    return r;
+  *ret_handle = process->child.sentinel;
+  *ret_recheck = !process->child.pidfd;
+  r = mpx_process_reap(process);
+  unlock(process);
+  return r;
+}
+
+static int create(mproc_process **ret_process, mproc_entry *entry, const void *arg, size_t size,
+                  const char *const *argv, const mproc_process_options *options) {
+  int r = mpx_log_from_environment();
+  if (r < 0)
+    return r;
+  mproc_process *process = mpx_registry_new();
+  if (!process)
+    return mpx_fail_code(-ENOMEM, "mproc_process_create");
+  process->creator = mpx_os_pid();
+  process->waitable = (mpx_waitable){.kind = MPROC_WAIT_PROCESS, .poll = poll_waitable};
+  process->entry = entry;
+  r = mpx_options_take(process, options, arg, size, argv);
+  if (r < 0)
+    (void)mproc_process_close(process);
+  else
+    *ret_process = process;
+  return r;
+}
+
+int mproc_process_create(mproc_process **ret_process, mproc_entry *entry, const void *arg, size_t size,
+                         const mproc_process_options *options) {
+  if (!entry)
+    return mpx_fail(-EINVAL, "the entry is NULL");
+  if (!arg && size)
+    return mpx_fail(-EINVAL, "the argument block is NULL, but its size is %zu", size);
+  return create(ret_process, entry, arg, size, NULL, options);
+}
+
+int mproc_process_create_command(mproc_process **ret_process, const char *const *argv,
+                                 const mproc_process_options *options) {
+  if (!argv || !argv[0] || !argv[0][0])
+    return mpx_fail(-EINVAL, "the command is empty: argv[0] names no program");
+  return create(ret_process, NULL, NULL, 0, argv, options);
+}
+
+static int start_by_method(mproc_process *process) {
+  if (!process->entry)
+    return mpx_start_command(process);
+  mpx_method method = process->method;
+  int r = method == MPX_METHOD_UNSET ? mpx_method_in_use(&method) : 0;
+  if (r < 0)
+    return r;
+  return method == MPX_METHOD_FORK ? mpx_start_fork(process) : mpx_start_spawn(process);
+}
+
+int mproc_process_start(mproc_process *process) {
+  int r = lock_usable(process);
+  if (r < 0)
+    return r;
+  bool first = process->phase == MPX_PHASE_CREATED;
+  if (first)
+    process->phase = MPX_PHASE_STARTING;
+  unlock(process);
+  if (!first)
+    return mpx_fail(MPROC_ESTARTED, "process '%s' was started before; create another one to run its "
+                                    "entry again",
+                    process->name);
+  process->started_at = mpx_os_now();
+  mpx_os_stdio_ensure(); /* else a pipe of ours becomes the child's standard input */
+  r = start_by_method(process);
+  mpx_os_mutex_lock(&process->lock);
+  process->phase = r < 0 ? MPX_PHASE_CREATED : MPX_PHASE_RUNNING;
+  unlock(process);
+  if (r == 0)
+    mpx_log(MPROC_LOG_DEBUG, "started '%s' as process %lld", process->name,
+            (long long)process->child.pid);
+  return r;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------- */
+
+/* The kernel's word first; where somebody else took it, the record that the child left in the table. */
+static void complete_from_record(mproc_process *process) {
+  mpx_header *header = mpx_family_header();
+  mpx_slot *slot = header && process->member ? mpx_table_slot(header, process->member) : NULL;
+  if (process->exit.state != MPROC_STATE_UNKNOWN || !slot)
+    return;
+  /* acquire: pairs with the release of the child that wrote it last of all */
+  uint32_t record = atomic_load_explicit(&slot->record, memory_order_acquire);
+  if (record == 0)
+    return;
+  process->exit.state = MPROC_STATE_EXITED;
+  process->exit.code = (int)(record & 0xff);
+}
+
+int mpx_process_reap(mproc_process *process) {
+  if (process->phase != MPX_PHASE_RUNNING)
+    return process->phase == MPX_PHASE_ENDED;
+  int r = mpx_os_child_poll(&process->child, &process->exit);
+  if (r <= 0)
+    return r < 0 ? mpx_fail_code(r, "cannot ask for the status of the process") : 0;
+  process->ended_at = mpx_os_now();
+  process->phase = MPX_PHASE_ENDED;
+  complete_from_record(process);
+  if (process->member)
+    mpx_family_bury(process->member);
+  mpx_log(MPROC_LOG_DEBUG, "'%s' (process %lld) ended", process->name,
+          (long long)process->child.pid);
+  return 1;
+}
+
+int mproc_process_join(mproc_process *process, int timeout_ms) {
+  int r = lock_started(process);
+  if (r < 0)
+    return r;
+  r = mpx_process_reap(process);
+  unlock(process);
+  if (r != 0)
+    return r < 0 ? r : 0;
+  if (timeout_ms == 0)
+    return mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
+  mproc_wait_item item = {.kind = MPROC_WAIT_PROCESS, .object = process};
+  r = mproc_wait(&item, 1, 1, timeout_ms);
+  if (r == -ETIMEDOUT)
+    return mpx_fail(-ETIMEDOUT, "process '%s' still runs after %d ms", process->name, timeout_ms);
+  return r < 0 ? r : 0;
+}
+
+int mproc_process_is_alive(mproc_process *process) {
+  int r = lock_usable(process);
+  if (r < 0)
+    return r;
+  r = mpx_process_reap(process);
+  if (r >= 0)
+    r = process->phase == MPX_PHASE_RUNNING;
+  unlock(process);
+  return r;
+}
+
+static int send_signal(mproc_process *process, mpx_signal number) {
+  int r = lock_started(process);
+  if (r < 0)
+    return r;
+  if (process->phase == MPX_PHASE_RUNNING)
+    r = mpx_os_child_signal(&process->child, number);
+  unlock(process);
+  return r < 0 ? mpx_fail_code(r, "cannot send the signal") : 0;
+}
+
+int mproc_process_terminate(mproc_process *process) {
+  return send_signal(process, MPX_SIGNAL_TERMINATE);
+}
+
+int mproc_process_kill(mproc_process *process) {
+  return send_signal(process, MPX_SIGNAL_KILL);
+}
+
+int mproc_process_interrupt(mproc_process *process) {
+  return send_signal(process, MPX_SIGNAL_INTERRUPT);
+}
+
+int mproc_process_close(mproc_process *process) {
+  if (!process)
+    return 0;
+  int r = lock_usable(process);
+  if (r < 0)
+    return r;
+  (void)mpx_process_reap(process);
+  bool busy = process->phase == MPX_PHASE_RUNNING || process->phase == MPX_PHASE_STARTING;
+  if (!busy)
+    process->phase = MPX_PHASE_CLOSED;
+  unlock(process);
+  if (busy)
+    return mpx_fail(-EBUSY, "process '%s' still runs; join or kill it before closing it",
+                    process->name);
+  mpx_os_close(process->child.sentinel);
+  process->child.sentinel = MPX_NO_HANDLE;
+  process->waitable.kind = 0;
+  free(process->copy);
+  process->copy = NULL;
+  mpx_registry_retire(process);
+  return 0;
+}
+
+/* ---- what is known about it ------------------------------------------------------------------------ */
+
+int64_t mproc_process_pid(mproc_process *process) {
+  int r = lock_started(process);
+  if (r < 0)
+    return r;
+  int64_t pid = process->child.pid;
+  unlock(process);
+  return pid;
+}
+
+const char *mproc_process_name(mproc_process *process) {
+  return process->name;
+}
+
+int mproc_process_status(mproc_process *process, mproc_status *ret_status) {
+  int r = lock_usable(process);
+  if (r < 0)
+    return r;
+  r = mpx_process_reap(process);
+  if (r < 0)
+    goto finish;
+  mproc_status status = {.state = MPROC_STATE_CREATED, .code = -1, .max_rss_bytes = -1};
+  if (process->phase == MPX_PHASE_RUNNING) {
+    status.state = MPROC_STATE_RUNNING;
+    status.run_time_ns = mpx_os_now() - process->started_at;
+  } else if (process->phase == MPX_PHASE_ENDED) {
+    status.state = process->exit.state;
+    status.code = process->exit.state == MPROC_STATE_EXITED ? process->exit.code : -1;
+    status.signal = process->exit.signal;
+    status.core_dumped = process->exit.core_dumped;
+    status.run_time_ns = process->ended_at - process->started_at;
+    if (process->exit.has_rusage)
+      status.max_rss_bytes = process->exit.rusage.max_rss_bytes;
+  }
+  *ret_status = status;
+  r = 0;
+finish:
+  unlock(process);
+  return r;
+}
+
+int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage) {
+  int r = lock_started(process);
+  if (r < 0)
+    return r;
+  r = mpx_process_reap(process);
+  if (r == 1 && process->exit.has_rusage) {
+    *ret_rusage = process->exit.rusage;
+    r = 0;
+  } else if (r == 1) {
+    r = mpx_fail(MPROC_ESTATUS_UNKNOWN, "another part of the program reaped process '%s', and the "
+                                        "kernel gave the figures to it; keep its waits off this pid",
+                 process->name);
+  } else if (r == 0) {
+    r = mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
+  }
+  unlock(process);
+  return r;
+}
+
+int mproc_process_sentinel(mproc_process *process, mproc_handle *ret_handle) {
+  int r = lock_started(process);
+  if (r < 0)
+    return r;
+  *ret_handle = process->child.sentinel;
+  unlock(process);
+  return 0;
+}

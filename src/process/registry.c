@@ -1,0 +1,97 @@
+#include "process/process.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Closed objects wait here before they are used again, oldest first: a use after close finds CLOSED for
+ * as long as possible. */
+enum { POOL_SIZE = 64 };
+
+static struct {
+  mpx_os_mutex lock;
+  mpx_list live;
+  mpx_list closed;
+  int closed_count;
+  bool ready;
+} registry;
+
+static void unlock_in_child(void) {
+  mpx_os_mutex_init(&registry.lock);
+}
+
+/* Around every fork, also the host's own: a copy must find the registry whole and unlocked, and with
+ * every transient handle in its place. */
+static void prepare(void) {
+  if (registry.ready)
+    return;
+  mpx_list_init(&registry.live);
+  mpx_list_init(&registry.closed);
+  mpx_os_at_fork(mpx_registry_lock, mpx_registry_unlock, unlock_in_child);
+  registry.ready = true;
+}
+
+void mpx_registry_lock(void) {
+  mpx_os_mutex_lock(&registry.lock);
+  prepare();
+}
+
+void mpx_registry_unlock(void) {
+  mpx_os_mutex_unlock(&registry.lock);
+}
+
+mproc_process *mpx_registry_new(void) {
+  mproc_process *process = NULL;
+  mpx_registry_lock();
+  if (registry.closed_count > POOL_SIZE) {
+    process = mpx_list_entry(registry.closed.next, mproc_process, link);
+    mpx_list_remove(&process->link);
+    registry.closed_count--;
+  } else {
+    process = malloc(sizeof *process);
+  }
+  if (process) {
+    memset(process, 0, sizeof *process);
+    mpx_os_mutex_init(&process->lock);
+    process->child.sentinel = MPX_NO_HANDLE;
+    process->transient = (mpx_transient){.report = {MPX_NO_HANDLE, MPX_NO_HANDLE},
+                                         .record = MPX_NO_HANDLE,
+                                         .held = MPX_NO_HANDLE};
+    mpx_list_append(&registry.live, &process->link);
+  }
+  mpx_registry_unlock();
+  return process;
+}
+
+void mpx_registry_retire(mproc_process *process) {
+  mpx_registry_lock();
+  mpx_list_remove(&process->link);
+  mpx_list_append(&registry.closed, &process->link);
+  registry.closed_count++;
+  mpx_registry_unlock();
+}
+
+void mpx_registry_reset_in_child(void) {
+  for (mpx_list *node = registry.live.next; node != &registry.live; node = node->next) {
+    mproc_process *process = mpx_list_entry(node, mproc_process, link);
+    mpx_os_close(process->child.sentinel);
+    mpx_transient_close(&process->transient);
+  }
+  /* Not freed: the child's copy of the program still has pointers to them. Each says ENOTCREATOR. */
+  mpx_list_init(&registry.live);
+}
+
+/* A snapshot: `visit` may join or close, and others may create. */
+void mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void *user) {
+  mpx_registry_lock();
+  size_t count = 0, used = 0;
+  for (mpx_list *node = registry.live.next; node != &registry.live; node = node->next)
+    count++;
+  mproc_process **all = count ? malloc(count * sizeof *all) : NULL;
+  for (mpx_list *node = registry.live.next; all && node != &registry.live; node = node->next)
+    all[used++] = mpx_list_entry(node, mproc_process, link);
+  mpx_registry_unlock();
+  for (size_t i = 0; i < used; i++)
+    visit(all[i], user);
+  if (all)
+    free(all);
+}

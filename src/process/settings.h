@@ -1,0 +1,22 @@
+/* Settings that come from outside: mproc_init's options and MPROC_* variables. */
+#ifndef MPX_PROCESS_SETTINGS_H
+#define MPX_PROCESS_SETTINGS_H
+
+#include "mproc/init.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The value of an MPROC_* variable; NULL when unset, empty, or not to be read (raised privileges). */
+const char *mpx_setting(const char *name);
+/* Whether mproc_init() was called in this process or in the one it is a copy of: then the main program
+ * can be executed again to run an entry. */
+bool mpx_is_initialised(void);
+/* mproc_init's helper path, or NULL. */
+const char *mpx_init_helper(void);
+/* Reads MPROC_LOG, once. Says why not. */
+int mpx_log_from_environment(void);
+/* Every options struct ends in zeros. -EINVAL, says which struct. */
+int mpx_check_reserved(const uint64_t reserved[8], const char *type);
+
+#endif

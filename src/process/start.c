@@ -1,0 +1,125 @@
+#include "process/start.h"
+
+#include "base/error.h"
+#include "heap/family.h"
+#include "os/crash_point.h"
+#include "process/child.h"
+#include "process/guardian.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { DEFAULT_START_TIMEOUT_MS = 60000 };
+
+void mpx_transient_close(mpx_transient *transient) {
+  mproc_handle *handles[] = {&transient->report[0], &transient->report[1], &transient->record,
+                             &transient->held};
+  for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++)
+    if (*handles[i] != MPX_NO_HANDLE) {
+      mpx_os_close(*handles[i]);
+      *handles[i] = MPX_NO_HANDLE;
+    }
+}
+
+bool mpx_start_is_guarded(const mproc_process *process) {
+  return process->guarded;
+}
+
+static int claim_slot(mproc_process *process, mpx_method method) {
+  uint32_t cell;
+  int r = mpx_family_enter(&cell);
+  if (r < 0)
+    return r;
+  mpx_header *header = mpx_family_header();
+  mpx_family_sweep(false);
+  r = mpx_table_claim(header, mpx_family_self(), &process->member);
+  if (r < 0)
+    return r;
+  mpx_slot *slot = mpx_table_slot(header, process->member);
+  slot->daemon = process->options.daemon != 0;
+  slot->method = (uint32_t)method;
+  memcpy(slot->name, process->name, sizeof slot->name);
+  return 0;
+}
+
+static int make_handles(mproc_process *process, bool report) {
+  mpx_registry_lock(); /* a fork by another thread sees all of them or none */
+  int r = mpx_os_child_prepare(&process->child, &process->transient.held);
+  if (r == 0 && report)
+    r = mpx_os_pipe(process->transient.report);
+  mpx_registry_unlock();
+  return r < 0 ? mpx_fail(r, "cannot start '%s': no descriptors: %s (RLIMIT_NOFILE)", process->name,
+                          mproc_strerror(r))
+               : 0;
+}
+
+static void forget_child(mproc_process *process) {
+  mpx_os_close(process->child.sentinel);
+  process->child = (mpx_child){.sentinel = MPX_NO_HANDLE};
+  if (process->member)
+    mpx_family_bury(process->member);
+  process->member = 0;
+}
+
+int mpx_start_begin(mproc_process *process, mpx_method method, bool report) {
+  int r = claim_slot(process, method);
+  if (r < 0)
+    return r;
+  process->guarded = process->options.daemon && !mpx_os_is_main_thread();
+  if (process->guarded)
+    r = mpx_guardian_ensure();
+  if (r == 0)
+    r = make_handles(process, report);
+  if (r < 0)
+    return mpx_start_end(process, r);
+  MPROC_CRASH_POINT("start.prepared");
+  return 0;
+}
+
+static void open_gate(mproc_process *process) {
+  mpx_slot *slot = mpx_table_slot(mpx_family_header(), process->member);
+  if (!slot)
+    return;
+  atomic_store_explicit(&slot->pid, process->child.pid, memory_order_relaxed);
+  /* release: the child may end now, and be seen as ended under the name we have for it */
+  if (atomic_exchange_explicit(&slot->gate, MPX_GATE_OPEN, memory_order_acq_rel) ==
+      MPX_GATE_WAITED_FOR)
+    mpx_os_word_wake_all(&slot->gate);
+}
+
+void mpx_start_remove_child(mproc_process *process) {
+  mpx_exit status;
+  mpx_poll_item item = {.handle = process->child.sentinel};
+  process->watched = false;
+  (void)mpx_os_child_signal(&process->child, MPX_SIGNAL_KILL);
+  while (mpx_os_child_poll(&process->child, &status) == 0)
+    (void)mpx_os_poll(&item, 1, mpx_os_now() + 100 * MPX_NS_PER_MS);
+}
+
+static int await_report(mproc_process *process) {
+  int timeout_ms = process->options.start_timeout_ms;
+  int64_t deadline =
+      mpx_deadline(mpx_os_now(), timeout_ms ? timeout_ms : DEFAULT_START_TIMEOUT_MS);
+  mpx_os_close(process->transient.report[1]); /* the child's end */
+  process->transient.report[1] = MPX_NO_HANDLE;
+  return mpx_report_receive(process->transient.report[0], &process->child, deadline, process->name);
+}
+
+int mpx_start_end(mproc_process *process, int r) {
+  bool has_child = r == 0;
+  MPROC_CRASH_POINT("start.cloned");
+  if (has_child && process->guarded)
+    r = mpx_guardian_watch(process);
+  if (has_child)
+    open_gate(process);
+  if (r == 0 && process->transient.report[0] != MPX_NO_HANDLE)
+    r = await_report(process);
+  if (r < 0 && has_child)
+    mpx_start_remove_child(process);
+  mpx_registry_lock();
+  mpx_transient_close(&process->transient);
+  mpx_registry_unlock();
+  if (r < 0)
+    forget_child(process);
+  return r;
+}
