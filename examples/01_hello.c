@@ -1,0 +1,18 @@
+/* Runs a function in another process. Prints:
+ *   hello, world
+ *   the child returned 7
+ */
+#include <mproc/mproc.h>
+#include <stdio.h>
+
+static int hello(void *arg, size_t size) {
+  printf("hello, %.*s\n", (int)size, (char *)arg);
+  return 7;
+}
+
+int main(int argc, char **argv) {
+  if (mproc_init(&argc, &argv, NULL) < 0)
+    return 1;
+  int code = mproc_run(hello, "world", 5);
+  printf("the child returned %d\n", code);
+}
