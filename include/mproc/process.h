@@ -197,7 +197,9 @@ MPROC_API int mproc_parent_process(mproc_process_info *ret_info);
 /* 1 while the parent lives, 0 after; -ESRCH in the main process. */
 MPROC_API int mproc_parent_is_alive(void);
 
-/* A handle that becomes readable when the parent ends. Borrowed for the life of the process. */
+/* A handle that becomes readable when the parent ends. Borrowed for the life of the process.
+ * Errors: -ESRCH in the main process; -ENOSYS while the parent lives, on a kernel without pidfds: ask
+ * mproc_parent_is_alive() from time to time there. */
 MPROC_API int mproc_parent_sentinel(mproc_handle *ret_handle);
 
 /* Joins those children that ended, stores up to `capacity` of those that run in `children`

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+enum { FULL_STEPS = MPX_UNIT_SIZE / MPX_STEP };
+
 /* What the descriptors add up to. */
 typedef struct sums {
   uint64_t blocks[MPX_ARENA_MAX][MPX_CLASS_COUNT];
@@ -73,9 +75,12 @@ static int check_run(mpx_allocator *a, uint32_t first, uint64_t state, sums *s) 
   uint64_t bytes = mpx_word_load(&a->units[first].run_bytes);
   if (count == 0 || count > a->unit_count - first)
     return mpx_fail(-EIO, "run %u has %u units", first, count);
-  for (uint32_t u = first + 1; u < first + count; u++)
+  for (uint32_t u = first + 1; u < first + count; u++) {
     if (mpx_is_described(a, u) && mpx_unit_state(&a->units[u]) != MPX_UNIT_FREE)
       return mpx_fail(-EIO, "unit %u is inside run %u and in use", u, first);
+    if (mpx_backed(a, u) > FULL_STEPS)
+      return mpx_fail(-EIO, "unit %u is backed by %u steps", u, mpx_backed(a, u));
+  }
   if (mpx_bits_find(a->busy, first, first + count, false) != first + count)
     return mpx_fail(-EIO, "run %u has units that the map calls free", first);
   if (mpx_state_kind(state) == MPX_UNIT_CLOSING)
@@ -85,8 +90,7 @@ static int check_run(mpx_allocator *a, uint32_t first, uint64_t state, sums *s) 
                     (unsigned long long)bytes);
   uint64_t end = bytes;
   for (uint32_t i = 0; mpx_word_load(&a->units[first].owner) == 0 && i < count; i++) {
-    uint64_t steps = end / MPX_STEP < MPX_UNIT_SIZE / MPX_STEP ? end / MPX_STEP
-                                                               : MPX_UNIT_SIZE / MPX_STEP;
+    uint64_t steps = end / MPX_STEP < FULL_STEPS ? end / MPX_STEP : FULL_STEPS;
     if (mpx_backed(a, first + i) < steps)
       return mpx_fail(-EIO, "run %u lacks memory in unit %u", first, first + i);
     end -= steps * MPX_STEP;
@@ -100,7 +104,7 @@ static int check_unit(mpx_allocator *a, uint32_t unit, sums *s, uint32_t *ret_co
   uint64_t state = mpx_is_described(a, unit) ? mpx_unit_state(&a->units[unit]) : MPX_UNIT_FREE;
   mpx_unit_kind kind = mpx_state_kind(state);
   *ret_count = 1;
-  if (mpx_backed(a, unit) > MPX_UNIT_SIZE / MPX_STEP)
+  if (mpx_backed(a, unit) > FULL_STEPS)
     return mpx_fail(-EIO, "unit %u is backed by %u steps", unit, mpx_backed(a, unit));
   if (kind > MPX_UNIT_CLOSING || (kind == MPX_UNIT_FREE && state != 0))
     return mpx_fail(-EIO, "unit %u has the impossible state 0x%llx", unit,

@@ -309,21 +309,22 @@ static bool is_worth_keeping(mpx_allocator *a, uint32_t unit) {
   return mpx_backed(a, unit) <= FIRST_STEPS || arena->idle_steps <= a->idle_limit;
 }
 
-/* Gives up a slab that has no block and is in no list. */
-static void release_slab(mpx_allocator *a, const mpx_caller *caller, uint32_t unit,
+/* Gives up a slab that has no block and is in no list. False: it stays one, since the map is damaged. */
+static bool release_slab(mpx_allocator *a, const mpx_caller *caller, uint32_t unit,
                          uint32_t *ret_closing) {
   mpx_arena *arena = arena_of(a, mpx_unit_state(&a->units[unit]));
   uint32_t steps = mpx_backed(a, unit);
   MPROC_CRASH_POINT("heap.slab.unlisted");
   int r = mpx_units_release(a, caller, unit, mpx_unit_state(&a->units[unit]));
-  if (r < 0) { /* damaged: stays a slab */
+  if (r < 0) {
     link_unit(a, unit);
-    return;
+    return false;
   }
   MPROC_CRASH_POINT("heap.slab.released");
   arena->idle_steps -= steps;
   if (r > 0)
     *ret_closing = unit;
+  return true;
 }
 
 static int release_if_idle(mpx_allocator *a, const mpx_caller *caller, uint32_t unit,
@@ -332,7 +333,7 @@ static int release_if_idle(mpx_allocator *a, const mpx_caller *caller, uint32_t 
     return 0;
   int damaged = unlink_unit(a, unit);
   if (!damaged)
-    release_slab(a, caller, unit, ret_closing);
+    (void)release_slab(a, caller, unit, ret_closing);
   return damaged;
 }
 
@@ -427,8 +428,13 @@ int mpx_arena_disown(mpx_allocator *a, const mpx_caller *caller, uint32_t unit, 
   return 0;
 }
 
-static uint32_t find_idle(mpx_allocator *a, uint32_t unit) {
+/* The first slab without a block in a list. */
+static uint32_t find_idle(mpx_allocator *a, unsigned index, uint32_t unit) {
   for (uint32_t seen = 0; unit < a->unit_count && seen < a->unit_count; seen++) {
+    uint64_t state = mpx_unit_state(&a->units[unit]);
+    if (mpx_state_kind(state) != MPX_UNIT_SLAB || mpx_state_arena(state) != index ||
+        mpx_state_class(state) >= MPX_CLASS_COUNT)
+      break; /* damaged: found by the next search */
     if (a->units[unit].used_count == 0)
       return unit;
     unit = a->units[unit].next;
@@ -442,11 +448,9 @@ int mpx_arena_release_idle(mpx_allocator *a, const mpx_caller *caller, unsigned 
   uint32_t unit = MPX_NO_UNIT;
   *ret_closing = MPX_NO_UNIT;
   for (unsigned class = 0; class < MPX_CLASS_COUNT && unit == MPX_NO_UNIT; class++)
-    unit = find_idle(a, arena->classes[class].room);
+    unit = find_idle(a, index, arena->classes[class].room);
   for (unsigned i = 0; i < MPX_OWNED_LISTS && unit == MPX_NO_UNIT; i++)
-    unit = find_idle(a, arena->owned_room[i]);
-  if (unit == MPX_NO_UNIT || unlink_unit(a, unit) != 0)
-    return 0;
-  release_slab(a, caller, unit, ret_closing);
-  return 1;
+    unit = find_idle(a, index, arena->owned_room[i]);
+  return unit != MPX_NO_UNIT && unlink_unit(a, unit) == 0 &&
+         release_slab(a, caller, unit, ret_closing);
 }

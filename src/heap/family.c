@@ -14,10 +14,10 @@ enum { UNIT = 64 * 1024, HEADER_SIZE = 4096, VERSION = 1 };
 #define MAGIC "mprocfam"
 #define SMALLEST_SIZE ((uint64_t)16 << 20)
 
-/* What this process knows. Written under `making`, or by the only thread of a fresh child; after that
+/* What this process knows. Written under `maker`, or by the only thread of a fresh child; after that
  * read freely: `header` is stored last. */
 static struct {
-  mpx_os_mutex making;
+  _Atomic int64_t maker; /* pid of the process whose thread makes the family now */
   size_t wanted_size;
   mproc_handle handle;
   mpx_segment_id id;
@@ -90,8 +90,8 @@ static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_bas
   mproc_handle handle;
   int r = mpx_os_segment_create(size, &handle);
   if (r < 0)
-    return mpx_fail(r, "cannot create the shared heap of %llu bytes: %s", (unsigned long long)size,
-                    mproc_strerror(r));
+    return mpx_fail(r, "cannot create the shared heap of %llu bytes: %s%s", (unsigned long long)size,
+                    mproc_strerror(r), mpx_os_limit_text(r));
   r = map_somewhere(handle, size, ret_base);
   if (r == 0)
     r = mpx_os_segment_identify(handle, &family.id);
@@ -186,6 +186,10 @@ static int become(mpx_header *header, mpx_member member) {
   int r = mpx_table_take(header, member);
   if (r < 0)
     return mpx_fail(MPROC_EBOOT, "the parent died during the start");
+  /* The claimer's word stands where it came first; it may be dead and never say it. */
+  int64_t unknown = 0;
+  (void)atomic_compare_exchange_strong(&mpx_table_slot(header, member)->pid, &unknown, mpx_os_pid());
+  MPROC_CRASH_POINT("family.taken");
   r = enter_thread(header, member);
   if (r < 0)
     return r;
@@ -226,35 +230,29 @@ fail:
   return r;
 }
 
+/* A lock that belongs to a process: a stranger's fork while another thread makes the family copies it
+ * closed, and nobody there would ever open it. */
 static void lock_making(void) {
-  mpx_os_mutex_lock(&family.making);
+  int64_t self = mpx_os_pid(), maker = 0;
+  while (!atomic_compare_exchange_strong(&family.maker, &maker, self)) {
+    if (maker != self) /* the copy of a lock: the next round takes it */
+      continue;
+    mpx_os_sleep(100 * 1000);
+    maker = 0;
+  }
 }
 
 static void unlock_making(void) {
-  mpx_os_mutex_unlock(&family.making);
-}
-
-static void reset_making(void) {
-  mpx_os_mutex_init(&family.making);
-}
-
-/* A stranger's fork waits until the family is whole: its child must not inherit half of one, nor a lock
- * that nobody gives back. */
-static void watch_forks(void) {
-  static bool watched;
-  if (!watched)
-    mpx_os_at_fork(lock_making, unlock_making, reset_making);
-  watched = true;
+  atomic_store_explicit(&family.maker, 0, memory_order_release);
 }
 
 static int enter_slowly(uint32_t *ret_cell) {
   int r = 0;
   if (!atomic_load_explicit(&family.header, memory_order_acquire)) {
-    mpx_os_mutex_lock(&family.making);
-    watch_forks();
+    lock_making();
     if (!atomic_load_explicit(&family.header, memory_order_acquire))
       r = create_family();
-    mpx_os_mutex_unlock(&family.making);
+    unlock_making();
   }
   if (r < 0)
     return r;
@@ -298,7 +296,7 @@ int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
 }
 
 int mpx_family_adopt(mpx_member member) {
-  mpx_os_mutex_init(&family.making);
+  unlock_making();
   self_thread.member = 0;
   return become(family.header, member);
 }
@@ -350,8 +348,10 @@ void mpx_family_bury(mpx_member member) {
 /* A process whose parent lives is the parent's to bury: it may still want the exit record. */
 static void sweep_slot(mpx_header *header, uint32_t index) {
   mpx_slot *slot = &header->slots[index];
+  if (mpx_table_sweep_claim(header, index))
+    return;
   uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
-  if ((tag & 0xff) == MPX_SLOT_FREE)
+  if ((tag & 0xff) != MPX_SLOT_RUNNING)
     return;
   mpx_member member = mpx_member_make(index, (uint32_t)(tag >> 8));
   mpx_member parent = slot->parent;

@@ -15,6 +15,11 @@ static uint64_t tag_of(uint32_t generation, mpx_slot_state state) {
   return (uint64_t)generation << 8 | (uint64_t)state;
 }
 
+static uint64_t tag_of_claimer(uint32_t generation, mpx_member claimer) {
+  uint64_t slot = claimer ? mpx_member_slot(claimer) + 1 : 0;
+  return slot << 40 | tag_of(generation, MPX_SLOT_CLAIMING);
+}
+
 static mpx_slot_state tag_state(uint64_t tag) {
   return (mpx_slot_state)(tag & 0xff);
 }
@@ -57,19 +62,19 @@ static bool claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
     return false;
   uint32_t generation = tag_generation(tag) + 1;
   /* acquire: pairs with the release of mpx_table_release; the former owner's writes are over */
-  if (!atomic_compare_exchange_strong_explicit(&slot->tag, &tag,
-                                               tag_of(generation, MPX_SLOT_CLAIMED),
+  if (!atomic_compare_exchange_strong_explicit(&slot->tag, &tag, tag_of_claimer(generation, parent),
                                                memory_order_acq_rel, memory_order_relaxed))
     return false;
-  /* If the process dies here, the slot still names its former parent: at worst it is swept when that
-   * one is dead, which is right, or stays until the table is swept in full. */
+  raise_mark(&header->slots_used, index + 1);
+  MPROC_CRASH_POINT("table.claiming");
   slot->parent = parent;
   slot->daemon = 0;
   atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->start_time, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->gate, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->record, 0, memory_order_relaxed);
-  raise_mark(&header->slots_used, index + 1);
+  /* release: who sees CLAIMED sees the parent. Nobody else writes the tag while we live. */
+  atomic_store_explicit(&slot->tag, tag_of(generation, MPX_SLOT_CLAIMED), memory_order_release);
   *ret_member = mpx_member_make(index, generation);
   return true;
 }
@@ -131,6 +136,7 @@ static bool take_cell(mpx_cell *cell, mpx_member member) {
   if (cell->generation == 0)
     (void)mpx_os_robust_init(&cell->life);
   (void)mpx_os_robust_lock(&cell->life);
+  MPROC_CRASH_POINT("cell.locked");
   cell->generation++;
   /* release: pairs with the acquire in thread_vanished, which must find the lock taken */
   atomic_store_explicit(&cell->owner, member | MPX_CELL_HELD, memory_order_release);
@@ -160,6 +166,7 @@ int mpx_cell_take(mpx_header *header, mpx_member member, uint32_t *ret_cell) {
  * all the same. */
 void mpx_cell_release(mpx_cell *cell) {
   atomic_store_explicit(&cell->owner, 0, memory_order_release);
+  MPROC_CRASH_POINT("cell.released");
   mpx_os_robust_unlock(&cell->life);
 }
 
@@ -202,13 +209,41 @@ static bool thread_vanished(mpx_cell *cell, mpx_member member) {
   return vanished;
 }
 
+/* Whether the claimer of a slot is dead. While it fills in the slot only its own slot's number is known:
+ * somebody who got that slot after its death hides it until he ends. */
+static bool claim_is_dead(mpx_header *header, const mpx_slot *slot, uint64_t tag) {
+  mpx_member claimer = slot->parent;
+  if (tag_state(tag) == MPX_SLOT_CLAIMING) {
+    uint32_t index = (uint32_t)(tag >> 40) - 1;
+    if (index >= MPX_SLOT_COUNT)
+      return true;
+    uint64_t now = atomic_load_explicit(&header->slots[index].tag, memory_order_acquire);
+    claimer = tag_state(now) == MPX_SLOT_RUNNING ? mpx_member_make(index, tag_generation(now)) : 0;
+  }
+  return mpx_member_is_dead(header, claimer);
+}
+
+bool mpx_table_sweep_claim(mpx_header *header, uint32_t index) {
+  mpx_slot *slot = &header->slots[index];
+  uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
+  if (tag_state(tag) == MPX_SLOT_RUNNING)
+    return false;
+  if (tag_state(tag) == MPX_SLOT_FREE || !claim_is_dead(header, slot, tag))
+    return true;
+  MPROC_CRASH_POINT("table.sweep.condemned");
+  /* This very claim or nothing: the child may have taken it, and then it lives. */
+  return atomic_compare_exchange_strong_explicit(&slot->tag, &tag,
+                                                 tag_of(tag_generation(tag), MPX_SLOT_FREE),
+                                                 memory_order_acq_rel, memory_order_relaxed);
+}
+
 bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
   mpx_slot *slot = mpx_table_slot(header, member);
   if (!slot)
     return true;
   uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
-  if (tag_state(tag) == MPX_SLOT_CLAIMED) /* the parent starts it, or died meanwhile */
-    return slot->parent != member && mpx_member_is_dead(header, slot->parent);
+  if (tag_state(tag) != MPX_SLOT_RUNNING) /* the parent starts it, or died meanwhile */
+    return claim_is_dead(header, slot, tag);
   if (any_cell(header, member, thread_vanished))
     return true;
   if (any_cell(header, member, is_held))

@@ -2,9 +2,10 @@
  * locks.
  *
  * A slot's life
- *   FREE --claim (parent)--> CLAIMED --take (child)--> RUNNING --bury (anybody)--> FREE
+ *   FREE --claim (parent)--> CLAIMING --> CLAIMED --take (child)--> RUNNING --bury (anybody)--> FREE
  * `tag` holds state and generation in one word, so that every step is one CAS and a name of a process
- * (mpx_member: slot and generation) can never mean its successor.
+ * (mpx_member: slot and generation) can never mean its successor. While the claimer fills in the slot
+ * (CLAIMING), the tag also holds the claimer's slot: `parent` is still somebody else's.
  *
  * A cell is the proof of life: its thread holds the robust lock in it as long as it lives, and the
  * kernel lets go when the thread ends by force: exit, kill or exec of the process. A thread that ends
@@ -20,7 +21,12 @@ typedef uint64_t mpx_member;
 
 enum { MPX_SLOT_COUNT = 8192, MPX_POOL_COUNT = 24576, MPX_NO_CELL = -1 };
 
-typedef enum mpx_slot_state { MPX_SLOT_FREE, MPX_SLOT_CLAIMED, MPX_SLOT_RUNNING } mpx_slot_state;
+typedef enum mpx_slot_state {
+  MPX_SLOT_FREE,
+  MPX_SLOT_CLAIMING,
+  MPX_SLOT_CLAIMED,
+  MPX_SLOT_RUNNING
+} mpx_slot_state;
 
 #define MPX_CELL_HELD (1ULL << 63)
 
@@ -38,7 +44,7 @@ enum { MPX_GATE_CLOSED, MPX_GATE_OPEN, MPX_GATE_WAITED_FOR };
 /* Three cache lines. */
 typedef struct mpx_slot {
   mpx_cell cell; /* of the thread that entered first: the one that runs the entry */
-  _Alignas(64) _Atomic uint64_t tag; /* generation << 8 | mpx_slot_state */
+  _Alignas(64) _Atomic uint64_t tag; /* claimer's slot + 1 << 40 | generation << 8 | state */
   mpx_member parent;                 /* claimer, before the child exists */
   _Atomic int64_t pid;        /* claimer after a fork, and the child itself: the same value */
   _Atomic int64_t start_time; /* the child, when its first thread ends before it */
@@ -60,6 +66,9 @@ mpx_slot *mpx_table_slot(struct mpx_header *header, mpx_member member);
 int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);
 /* The child's step: -ESTALE when the slot was swept meanwhile (its parent died). */
 int mpx_table_take(struct mpx_header *header, mpx_member member);
+/* Frees a slot that was claimed by a process which died before its child took it; nothing happens if the
+ * child took it meanwhile. Returns whether the slot is done with: false for one that was taken. */
+bool mpx_table_sweep_claim(struct mpx_header *header, uint32_t index);
 /* One CAS: true for exactly one caller, who owns the remains. */
 bool mpx_table_release(struct mpx_header *header, mpx_member member);
 

@@ -211,6 +211,8 @@ typedef struct mpx_module {
 int mpx_os_module_of(const void *address, mpx_module *ret_module);
 /* The main program's module. */
 int mpx_os_module_main(mpx_module *ret_module);
+/* Whether a module with this build-id is loaded, or is the main program; reads no file. */
+bool mpx_os_module_find(const mpx_module_id *id, bool is_main, uintptr_t *ret_base);
 /* Finds a loaded module with this identity, else loads `path`; says why not.
  * MPROC_ENOMODULE: no such file or not loadable; MPROC_EMISMATCH: a file with another identity. */
 int mpx_os_module_load(const char *path, const mpx_module_id *id, mpx_module *ret_module);
@@ -237,6 +239,9 @@ typedef enum mpx_stage {
   MPX_STAGE_EXEC
 } mpx_stage;
 const char *mpx_os_stage_text(mpx_stage stage);
+/* Which limit a failed call hit, to be put behind the error's own text: " (the limit on ...)"; "" for an
+ * error that no limit causes. Static storage. */
+const char *mpx_os_limit_text(int code);
 
 /* What a child is to be, all of it prepared by the parent. Borrowed during the call. */
 typedef struct mpx_launch {

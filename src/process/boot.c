@@ -155,12 +155,13 @@ static void run_record(const void *data, size_t size, mproc_handle handle) {
 /* The record's handle if the marker is meant for this very process. */
 static bool find_marker(mproc_handle *ret_handle) {
   const char *value = getenv(MPX_BOOT_VARIABLE);
-  long long handle, pid;
-  char end;
-  bool found = value && sscanf(value, "%lld:%lld%c", &handle, &pid, &end) == 2 &&
-               pid == (long long)mpx_os_pid();
-  if (found)
+  char *colon, *end;
+  bool found = false;
+  if (value) {
+    long long handle = strtoll(value, &colon, 10);
+    found = *colon == ':' && strtoll(colon + 1, &end, 10) == mpx_os_pid() && *end == '\0';
     *ret_handle = (mproc_handle)handle;
+  }
   mpx_os_unset_environment(MPX_BOOT_VARIABLE);
   return found;
 }

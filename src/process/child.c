@@ -69,23 +69,34 @@ static void finish(int code) {
   /* The last act: a kill after it would be taken for this end where the kernel's word is lost.
    * release: pairs with the acquire of whoever finds us gone and looks here for the code */
   atomic_store_explicit(&slot->record, 0x100u | (uint32_t)(code & 0xff), memory_order_release);
+  MPROC_CRASH_POINT("child.finish.recorded");
   mpx_os_exit_now(code & 0xff);
 }
 
-/* Where the system cannot tell exit()'s code to a handler, only a normal return is ended by us. */
+/* Where the system cannot tell exit()'s code to a handler, only a normal return is ended by us: after an
+ * exit() the earlier handlers run too, and the kernel's word is the only one on the code. */
 static int returned_code = -1;
 
 static void finish_returned(void) {
-  if (returned_code >= 0)
+  mpx_slot *slot = own_slot();
+  if (returned_code >= 0) {
     finish(returned_code);
+  } else if (slot) {
+    mpx_exit_children();
+    wait_for_gate(slot, mpx_family_header());
+  }
 }
 
 void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded) {
   mpx_slot *slot = own_slot();
   if (mpx_os_at_exit_barrier(finish) < 0)
     (void)atexit(finish_returned);
-  if (guarded && slot)
+  if (guarded && slot) {
     wait_for_gate(slot, mpx_family_header());
+    /* The parent died before the guardian knew of us. */
+    if (slot->daemon && atomic_load_explicit(&slot->gate, memory_order_acquire) != MPX_GATE_OPEN)
+      mpx_os_exit_now(1);
+  }
   returned_code = entry(arg, size) & 0xff;
   exit(returned_code);
 }

@@ -32,8 +32,8 @@ static int execute(mproc_process *process, const char *path, mproc_handle held) 
   launch.keep = keep;
   int r = mpx_os_spawn(&launch, &process->child, &stage);
   free(keep);
-  return r < 0 ? mpx_fail(r, "command '%s': %s failed: %s", process->argv[0],
-                          mpx_os_stage_text(stage), mproc_strerror(r))
+  return r < 0 ? mpx_fail(r, "command '%s': %s failed: %s%s", process->argv[0],
+                          mpx_os_stage_text(stage), mproc_strerror(r), mpx_os_limit_text(r))
                : 0;
 }
 
@@ -53,7 +53,8 @@ int mpx_start_command(mproc_process *process) {
   r = mpx_os_child_prepare(&process->child, &process->transient.held);
   mpx_registry_unlock();
   if (r < 0)
-    return mpx_fail(r, "command '%s': no descriptors: %s", process->argv[0], mproc_strerror(r));
+    return mpx_fail(r, "command '%s': no descriptors: %s%s", process->argv[0], mproc_strerror(r),
+                    mpx_os_limit_text(r));
   r = execute(process, path, process->transient.held);
   if (r == 0 && process->guarded) {
     r = mpx_guardian_watch(process);

@@ -40,6 +40,11 @@ static int find_module(const mpx_function *function, mpx_module *module) {
 }
 
 int mpx_function_resolve(const mpx_function *function, uintptr_t *ret_address) {
+  uintptr_t base;
+  if (mpx_os_module_find(&function->id, function->is_main, &base)) {
+    *ret_address = base + (uintptr_t)function->offset;
+    return 0;
+  }
   mpx_module *module = malloc(sizeof *module);
   if (!module)
     return mpx_fail_code(-ENOMEM, "finding the entry");

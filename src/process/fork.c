@@ -29,6 +29,7 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   launch.die_with_parent = process->options.daemon && !mpx_start_is_guarded(process);
   if (report != MPX_NO_HANDLE || process->transient.held != MPX_NO_HANDLE)
     process->transient.report[1] = process->transient.held = MPX_NO_HANDLE; /* ours: not closed */
+  MPROC_CRASH_POINT("fork.child.born");
   mpx_registry_reset_in_child();
   mpx_guardian_reset_in_child();
   mpx_os_stdio_drop();
@@ -64,7 +65,7 @@ static int fork_child(mproc_process *process) {
     become_child(process, parent_pid);
   if (r < 0)
     return mpx_fail(r, "cannot fork '%s': %s%s", process->name, mproc_strerror(r),
-                    r == -EAGAIN ? " (the limit on processes, RLIMIT_NPROC or the cgroup's pids.max)" : "");
+                    mpx_os_limit_text(r));
   return 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "os/crash_point.h"
 #include "process/boot.h"
 #include "process/executable.h"
 #include "process/process.h"
@@ -35,6 +36,11 @@ static int send_ward(mproc_handle channel, int64_t pid, mproc_handle pidfd) {
   return mpx_os_channel_send(channel, &message, sizeof message, pidfd);
 }
 
+static int fail_making(int r) {
+  return mpx_fail(r, "cannot make the guardian of daemon children: %s%s", mproc_strerror(r),
+                  mpx_os_limit_text(r));
+}
+
 static int send_self(mproc_handle channel) {
   mproc_handle self = MPX_NO_HANDLE;
   (void)mpx_os_process_open(mpx_os_pid(), &self);
@@ -57,7 +63,7 @@ static int seal(mproc_handle channel, mproc_handle *ret_handle) {
   if (r == 0)
     r = mpx_os_seal_create("mproc-boot", &part, 1, ret_handle);
   free(record);
-  return r < 0 ? mpx_fail_code(r, "making the guardian") : 0;
+  return r < 0 ? fail_making(r) : 0;
 }
 
 static int execute(const char *path, mproc_handle channel) {
@@ -76,8 +82,8 @@ static int execute(const char *path, mproc_handle channel) {
   mpx_stage stage;
   r = mpx_boot_spawn(&boot, &child, &stage);
   mpx_os_close(record);
-  return r < 0 ? mpx_fail(r, "cannot make the guardian of daemon children: %s of '%s' failed: %s",
-                          mpx_os_stage_text(stage), path, mproc_strerror(r))
+  return r < 0 ? mpx_fail(r, "cannot make the guardian of daemon children: %s failed: %s%s",
+                          mpx_os_stage_text(stage), mproc_strerror(r), mpx_os_limit_text(r))
                : 0;
 }
 
@@ -89,9 +95,10 @@ static int make(void) {
     return r;
   r = mpx_os_channel(ends);
   if (r < 0)
-    return mpx_fail_code(r, "making the guardian");
+    return fail_making(r);
   r = execute(path, ends[1]);
   mpx_os_close(ends[1]);
+  MPROC_CRASH_POINT("guardian.executed");
   if (r == 0)
     r = send_self(ends[0]);
   if (r < 0) {
@@ -144,7 +151,9 @@ int mpx_guardian_watch(mproc_process *process) {
     r = send_ward(guardian.channel, child->pid, pidfd_of(child));
   process->watched = r == 0;
   mpx_os_mutex_unlock(&guardian.lock);
-  return r < 0 ? mpx_fail_code(r, "cannot put the child under the guardian") : 0;
+  return r < 0 ? mpx_fail(r, "cannot put the child under the guardian: %s%s", mproc_strerror(r),
+                          mpx_os_limit_text(r))
+               : 0;
 }
 
 void mpx_guardian_reset_in_child(void) {

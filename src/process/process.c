@@ -155,17 +155,14 @@ int mpx_process_reap(mproc_process *process) {
 }
 
 int mproc_process_join(mproc_process *process, int timeout_ms) {
-  int r = lock_started(process);
+  int r = lock_started(process); /* says what is wrong with the object, if anything */
   if (r < 0)
     return r;
-  r = mpx_process_reap(process);
   unlock(process);
-  if (r != 0)
-    return r < 0 ? r : 0;
-  if (timeout_ms == 0)
-    return mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
   mproc_wait_item item = {.kind = MPROC_WAIT_PROCESS, .object = process};
-  r = mproc_wait(&item, 1, 1, timeout_ms);
+  r = mproc_wait(&item, 1, 1, timeout_ms); /* which reaps */
+  if (r == -EAGAIN)
+    return mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
   if (r == -ETIMEDOUT)
     return mpx_fail(-ETIMEDOUT, "process '%s' still runs after %d ms", process->name, timeout_ms);
   return r < 0 ? r : 0;

@@ -77,7 +77,7 @@ int mproc_parent_sentinel(mproc_handle *ret_handle) {
   mpx_os_mutex_lock(&sentinel_lock);
   if (parent_sentinel == MPX_NO_HANDLE) {
     r = mpx_os_process_open(self.parent_info.pid, &parent_sentinel);
-    if (r == -ESRCH || (r == 0 && mpx_member_is_dead(mpx_family_header(), self.parent))) {
+    if (r == -ESRCH || mpx_member_is_dead(mpx_family_header(), self.parent)) {
       mpx_os_close(parent_sentinel);
       r = mpx_os_ended_sentinel(&parent_sentinel);
     }

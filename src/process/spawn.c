@@ -46,8 +46,9 @@ static int seal_record(mproc_process *process, mpx_boot_record *record) {
   int r = mpx_os_seal_create("mproc-boot", parts, 3, &process->transient.record);
   mpx_registry_unlock();
   free(inherited);
-  return r < 0 ? mpx_fail(r, "cannot write the boot record of '%s' (%llu bytes): %s", process->name,
-                          (unsigned long long)record->head.size, mproc_strerror(r))
+  return r < 0 ? mpx_fail(r, "cannot write the boot record of '%s' (%llu bytes): %s%s", process->name,
+                          (unsigned long long)record->head.size, mproc_strerror(r),
+                          mpx_os_limit_text(r))
                : 0;
 }
 
@@ -85,7 +86,7 @@ static int say_stage(const mproc_process *process, const char *path, int r, mpx_
     return mpx_fail(r, "cannot execute '%s' for '%s': %s", path, process->name, mproc_strerror(r));
   return mpx_fail(r, "'%s': %s failed: %s%s", process->name, mpx_os_stage_text(stage),
                   mproc_strerror(r),
-                  r == -EAGAIN ? " (the limit on processes, RLIMIT_NPROC or the cgroup's pids.max)" : "");
+                  mpx_os_limit_text(r));
 }
 
 static int execute(mproc_process *process, spawn_plan *plan) {

@@ -48,8 +48,8 @@ static int make_handles(mproc_process *process, bool report) {
   if (r == 0 && report)
     r = mpx_os_pipe(process->transient.report);
   mpx_registry_unlock();
-  return r < 0 ? mpx_fail(r, "cannot start '%s': no descriptors: %s (RLIMIT_NOFILE)", process->name,
-                          mproc_strerror(r))
+  return r < 0 ? mpx_fail(r, "cannot start '%s': no descriptors: %s%s", process->name,
+                          mproc_strerror(r), mpx_os_limit_text(r))
                : 0;
 }
 
@@ -110,6 +110,7 @@ int mpx_start_end(mproc_process *process, int r) {
   MPROC_CRASH_POINT("start.cloned");
   if (has_child && process->guarded)
     r = mpx_guardian_watch(process);
+  MPROC_CRASH_POINT("start.watched");
   if (has_child)
     open_gate(process);
   if (r == 0 && process->transient.report[0] != MPX_NO_HANDLE)

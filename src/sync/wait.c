@@ -82,6 +82,8 @@ static int wait_items(mproc_wait_item *items, size_t count, int all, int timeout
     int known = ask_objects(items, count, polls, &recheck);
     if (known < 0)
       return known;
+    if (known == (int)count)
+      return known;
     int64_t until = deadline;
     if (known >= wanted || last)
       until = 0; /* one more look at the handles, without waiting */

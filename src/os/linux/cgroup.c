@@ -12,7 +12,7 @@
 
 #define NO_LIMIT UINT64_MAX
 
-/* One hierarchy: version 2 when `controller` is NULL. On the heap, for threads have small stacks. */
+/* One hierarchy: version 2 when `controller` is NULL. On the heap: thread stacks may be small. */
 typedef struct hierarchy {
   const char *root;
   const char *controller;

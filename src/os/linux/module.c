@@ -69,6 +69,16 @@ static int path_of(const mpx_loaded *loaded, char path[MPX_OS_PATH_SIZE], bool *
   return r;
 }
 
+/* Says nothing about the file that was asked for. */
+static bool is_shortage(int r) {
+  return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+}
+
+static int fail_shortage(int r) {
+  return mpx_fail(r, "cannot look into the program's files: %s%s", mproc_strerror(r),
+                  mpx_os_limit_text(r));
+}
+
 /* A name from the auxiliary vector may be relative to a directory that was left since; the caller
  * verifies what it finds there. */
 static int path_of_start(char path[MPX_OS_PATH_SIZE]) {
@@ -108,6 +118,8 @@ int mpx_os_self_executable(char path[MPX_OS_PATH_SIZE]) {
     return 0;
   }
 
+  if (is_shortage(fd))
+    return fail_shortage(fd);
   char found[MPX_OS_PATH_SIZE] = "";
   bool deleted;
   fd = path_of(&main_program, found, &deleted) == 0 ? open_same(found, &main_program.identity) : -1;
@@ -162,6 +174,8 @@ static int describe_library(const mpx_loaded *loaded, bool deleted, mpx_module *
   if (fd < 0 || (deleted && build_id->kind != MPX_ID_BUILD)) {
     if (fd >= 0)
       (void)close(fd);
+    if (is_shortage(fd))
+      return fail_shortage(fd);
     if (deleted || fd == MPROC_EMISMATCH || fd == -ENOENT)
       return fail_replaced(ret_module->path);
     return mpx_fail(MPROC_ENOMODULE, "cannot read %s: %s", ret_module->path, mproc_strerror(fd));
@@ -176,6 +190,8 @@ static int describe(const mpx_loaded *loaded, mpx_module *ret_module) {
   ret_module->is_main = loaded->is_main;
   ret_module->base = loaded->base;
   int r = path_of(loaded, ret_module->path, &deleted);
+  if (is_shortage(r))
+    return fail_shortage(r);
   if (loaded->is_main)
     return describe_main(loaded, r == 0, ret_module);
   if (r < 0)
@@ -226,6 +242,16 @@ int mpx_os_module_main(mpx_module *ret_module) {
   return describe_kept(&loaded, ret_module);
 }
 
+bool mpx_os_module_find(const mpx_module_id *id, bool is_main, uintptr_t *ret_base) {
+  mpx_loaded loaded;
+  for (size_t i = 0; id->kind == MPX_ID_BUILD && mpx_loaded_at(i, &loaded); i++)
+    if (loaded.is_main == is_main && mpx_module_id_equal(&loaded.identity.build_id, id)) {
+      *ret_base = loaded.base;
+      return true;
+    }
+  return false;
+}
+
 static bool find_loaded(const mpx_module_id *id, mpx_module *ret_module) {
   mpx_loaded loaded;
   for (size_t i = 0; mpx_loaded_at(i, &loaded); i++) {
@@ -274,6 +300,8 @@ static int check_file(const char *path, const mpx_module_id *id) {
   int fd = open_module(path, &identity);
   if (fd == -ENOEXEC)
     return mpx_fail(MPROC_ENOMODULE, "%s is no library for this machine", path);
+  if (is_shortage(fd))
+    return fail_shortage(fd);
   if (fd < 0)
     return mpx_fail(MPROC_ENOMODULE, "cannot open %s, which holds the entry: %s", path,
                     mproc_strerror(fd));

@@ -2,7 +2,6 @@
 #include "os/linux/pidfd.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -45,19 +44,10 @@ struct pidfd_info_v1 {
 #define GET_INFO _IOWR(0xFF, 11, struct pidfd_info_v1)
 #define INFO_EXIT (1u << 3)
 
+/* Asked before each start, by calls that cannot succeed: a filter may come at any time, and for one thread
+ * only. */
 bool mpx_pidfd_available(void) {
-  static atomic_int known; /* 0: not asked, 1: yes, 2: no. Asking twice does no harm. */
-  int answer = atomic_load_explicit(&known, memory_order_relaxed);
-  if (answer == 0) {
-    int fd = mpx_pidfd_open(getpid());
-    answer = fd >= 0 && mpx_pidfd_send_signal(fd, 0) == 0 ? 1 : 2;
-    if (fd >= 0)
-      (void)close(fd);
-    else if (fd == -EMFILE || fd == -ENFILE)
-      return true; /* no descriptor to ask with: the start will fail and say so */
-    atomic_store_explicit(&known, answer, memory_order_relaxed);
-  }
-  return answer == 1;
+  return mpx_pidfd_open(-1) == -EINVAL && mpx_pidfd_send_signal(-1, 0) == -EBADF;
 }
 
 int mpx_pidfd_open(pid_t pid) {
@@ -71,7 +61,8 @@ int mpx_pidfd_send_signal(int pidfd, int signal_number) {
 
 int mpx_pidfd_exit_status(int pidfd, int *ret_status) {
   struct pidfd_info_v1 info = {.mask = INFO_EXIT};
-  if (ioctl(pidfd, GET_INFO, &info) < 0)
+  /* not ioctl(): what type its second parameter has differs between libcs */
+  if (syscall(SYS_ioctl, pidfd, GET_INFO, &info) < 0)
     return errno == ESRCH ? -EAGAIN : -ENOSYS;
   if (!(info.mask & INFO_EXIT))
     return -EAGAIN;

@@ -3,6 +3,7 @@
 #include "os/linux/kernel.h"
 #include "os/os.h"
 #include "os/posix/descriptor.h"
+#include "os/posix/quiet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,8 +32,11 @@ int mpx_os_seal_create(const char *name, const mpx_os_bytes *parts, size_t count
   if (fd < 0)
     return fd;
   int r = 0;
+  mpx_quiet quiet;
+  mpx_quiet_begin(&quiet);
   for (size_t i = 0; i < count && r == 0; i++)
-    r = mpx_os_write(fd, parts[i].data, parts[i].size);
+    r = mpx_write_all(fd, parts[i].data, parts[i].size);
+  mpx_quiet_end(&quiet, r < 0);
   if (r == 0 && sealable && fcntl(fd, MPX_F_ADD_SEALS, ALL_SEALS) < 0)
     r = -errno;
   if (r < 0) {

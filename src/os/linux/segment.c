@@ -17,7 +17,7 @@ static int set_size(int fd, size_t size) {
   if (size > (size_t)PTRDIFF_MAX)
     return -EFBIG;
   mpx_quiet quiet;
-  mpx_quiet_begin(&quiet, SIGXFSZ);
+  mpx_quiet_begin(&quiet);
   int r = 0;
   while (ftruncate(fd, (off_t)size) < 0) {
     r = -errno;
@@ -25,7 +25,7 @@ static int set_size(int fd, size_t size) {
       break;
     r = 0;
   }
-  mpx_quiet_end(&quiet);
+  mpx_quiet_end(&quiet, r < 0);
   return r;
 }
 

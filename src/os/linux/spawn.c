@@ -7,10 +7,11 @@
  *     (suspended until exec or exit)     on failure: stage and errno into the pipe, exit
  *     read the pipe
  *
- * The report goes through a pipe although the memory is shared, because under valgrind and qemu-user it
- * is not: there clone makes a plain copy. `shared` tells which; only without sharing must we wait. */
+ * Under valgrind and qemu-user the memory is not shared: there clone makes a plain copy. The first child
+ * tells which by a write of its own, and as long as nobody knows, its failure comes through a pipe. */
 #define _GNU_SOURCE
 #include "os/linux/pidfd.h"
+#include "os/crash_point.h"
 #include "os/os.h"
 
 #include <errno.h>
@@ -34,6 +35,9 @@
 
 enum { CHILD_STACK_SIZE = 64 * 1024 };
 
+static _Atomic bool memory_is_shared; /* seen to be */
+static _Atomic(void *) spare_stack;   /* of the last child, unless a thread uses it now */
+
 typedef struct spawn_failure {
   int32_t code;
   int32_t stage;
@@ -43,8 +47,10 @@ typedef struct spawn_call {
   const mpx_launch *launch;
   char *stack;
   pid_t parent;
-  int report[2];
-  volatile bool shared; /* written by the child: it runs in our memory */
+  mproc_handle report[2]; /* MPX_NO_HANDLE where memory is known to be shared */
+  /* Written by the child, if it runs in our memory. */
+  volatile bool shared;
+  volatile spawn_failure failure;
 } spawn_call;
 
 /* Ignored signals stay ignored across an exec, and a pending handler of ours must not run in the child:
@@ -84,12 +90,15 @@ CHILD_CODE _Noreturn static void run_child(spawn_call *call) {
   if (r == 0) {
     if (launch->marker)
       write_pid(launch->marker);
+    MPROC_CRASH_POINT("spawn.child.unexecuted");
     (void)execve(launch->path, launch->argv, launch->environment ? launch->environment : environ);
     r = -errno;
     stage = MPX_STAGE_EXEC;
   }
   spawn_failure failure = {.code = r, .stage = (int32_t)stage};
-  (void)mpx_os_write(call->report[1], &failure, sizeof failure);
+  call->failure = failure;
+  if (call->report[1] != MPX_NO_HANDLE)
+    (void)mpx_os_write(call->report[1], &failure, sizeof failure);
   mpx_os_exit_now(127);
 }
 
@@ -135,13 +144,26 @@ static pid_t clone_child(spawn_call *call, bool want_pidfd, mpx_child *child) {
   return pid;
 }
 
+static void *take_stack(size_t size) {
+  void *stack = size == CHILD_STACK_SIZE ? atomic_exchange(&spare_stack, NULL) : NULL;
+  return stack ? stack
+               : mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+}
+
+/* Kept for the next start: mapping and unmapping it costs more than all else that the parent does. */
+static void give_stack_back(void *stack, size_t size) {
+  void *none = NULL;
+  if (size != CHILD_STACK_SIZE || !atomic_compare_exchange_strong(&spare_stack, &none, stack))
+    (void)munmap(stack, size);
+}
+
 /* Signals stay blocked while the child shares our memory: a handler of ours would run in it. */
 static pid_t clone_blocked(spawn_call *call, bool want_pidfd, mpx_child *child) {
   sigset_t all, before;
   int cancel_state;
   size_t stack_size = (call->launch->orphan ? 2 : 1) * (size_t)CHILD_STACK_SIZE;
-  void *stack = mmap(NULL, stack_size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+  void *stack = take_stack(stack_size);
   if (stack == MAP_FAILED)
     return -errno;
   call->stack = stack;
@@ -151,19 +173,20 @@ static pid_t clone_blocked(spawn_call *call, bool want_pidfd, mpx_child *child) 
   pid_t pid = call->launch->orphan ? clone_orphan(call) : clone_child(call, want_pidfd, child);
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   (void)pthread_setcancelstate(cancel_state, NULL);
-  (void)munmap(stack, stack_size);
+  give_stack_back(stack, stack_size);
   return pid;
 }
 
-/* 0 when the exec succeeded. */
-static int read_failure(const spawn_call *call, spawn_failure *ret_failure) {
-  if (call->shared) /* it has executed or died: what there is to read is there */
-    (void)fcntl(call->report[0], F_SETFL, O_NONBLOCK);
-  ssize_t size;
-  do
-    size = read(call->report[0], ret_failure, sizeof *ret_failure);
-  while (size < 0 && errno == EINTR);
-  return size == (ssize_t)sizeof *ret_failure;
+/* Whether the child failed before the exec. With shared memory it has executed or died by now; without, the
+ * pipe's end tells when. */
+static bool take_failure(const spawn_call *call, spawn_failure *ret_failure) {
+  if (call->shared) {
+    atomic_store(&memory_is_shared, true);
+    *ret_failure = call->failure;
+    return ret_failure->code != 0;
+  }
+  return mpx_os_read(call->report[0], ret_failure, sizeof *ret_failure) ==
+         (int64_t)sizeof *ret_failure;
 }
 
 static void discard_child(mpx_child *child) {
@@ -192,23 +215,21 @@ static int open_pidfd(mpx_child *child) {
 }
 
 int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stage) {
-  spawn_call call = {.launch = launch, .parent = getpid()};
-  mproc_handle ends[2];
+  spawn_call call = {
+      .launch = launch, .parent = getpid(), .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}};
   *ret_stage = MPX_STAGE_CREATE;
-  int r = mpx_os_pipe(ends);
+  int r = atomic_load(&memory_is_shared) ? 0 : mpx_os_pipe(call.report);
   if (r < 0)
     return r;
-  call.report[0] = (int)ends[0];
-  call.report[1] = (int)ends[1];
   bool want_pidfd = mpx_pidfd_available() && child->sentinel == MPX_NO_HANDLE;
   pid_t pid = clone_blocked(&call, want_pidfd, child);
-  mpx_os_close(ends[1]);
+  mpx_os_close(call.report[1]);
   r = pid < 0 ? pid : 0;
   if (r < 0)
     goto finish;
   child->pid = pid;
   spawn_failure failure;
-  if (read_failure(&call, &failure)) {
+  if (take_failure(&call, &failure)) {
     r = failure.code;
     *ret_stage = (mpx_stage)failure.stage;
     if (!launch->orphan)
@@ -220,6 +241,6 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
   if (want_pidfd && !child->pidfd)
     r = open_pidfd(child);
 finish:
-  mpx_os_close(ends[0]);
+  mpx_os_close(call.report[0]);
   return r;
 }

@@ -30,6 +30,21 @@ const char *mpx_os_stage_text(mpx_stage stage) {
   return texts[stage];
 }
 
+const char *mpx_os_limit_text(int code) {
+  switch (code) {
+  case -EMFILE:
+    return " (the limit on descriptors of this process, RLIMIT_NOFILE)";
+  case -ENFILE:
+    return " (the limit on open files of the machine)";
+  case -EAGAIN:
+    return " (the limit on processes, RLIMIT_NPROC or the cgroup's pids.max)";
+  case -EFBIG:
+    return " (the limit on file sizes, RLIMIT_FSIZE)";
+  default:
+    return "";
+  }
+}
+
 /* A source below 3 could be overwritten before it is used: move it up first. The copies are
  * close-on-exec; in a forked child close_copies removes them. */
 static int lift_streams(const mproc_stream *streams, int sources[3]) {
@@ -92,7 +107,12 @@ static int apply_limit(const mproc_limit *limit) {
   struct rlimit value = {
       .rlim_cur = limit->soft == MPROC_UNLIMITED ? RLIM_INFINITY : (rlim_t)limit->soft,
       .rlim_max = limit->hard == MPROC_UNLIMITED ? RLIM_INFINITY : (rlim_t)limit->hard};
-  return setrlimit(resources[limit->resource], &value) < 0 ? -errno : 0;
+#ifdef __GLIBC__
+  __rlimit_resource_t resource = (__rlimit_resource_t)resources[limit->resource];
+#else
+  int resource = resources[limit->resource];
+#endif
+  return setrlimit(resource, &value) < 0 ? -errno : 0;
 }
 
 static int apply_affinity(const int *cpus, size_t count) {

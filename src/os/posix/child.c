@@ -98,6 +98,12 @@ int mpx_os_child_poll(const mpx_child *child, mpx_exit *ret_exit) {
   struct rusage usage;
   memset(&usage, 0, sizeof usage);
   int r = wait_for(child, &info, &usage, 0);
+  /* A pipe ends a moment before its process does: who saw the sentinel wants the status. A child that
+   * closed the pipe itself is waited for in vain, but not for long. */
+  for (int tries = 0; r == 0 && !child->pidfd && tries < 20 && is_ready(child->sentinel); tries++) {
+    mpx_os_sleep(100 * 1000);
+    r = wait_for(child, &info, &usage, 0);
+  }
   if (r == 0)
     return 0;
   mpx_exit result = {.state = MPROC_STATE_UNKNOWN, .code = -1};
@@ -126,7 +132,8 @@ int mpx_os_child_signal(const mpx_child *child, mpx_signal signal) {
                                 [MPX_SIGNAL_INTERRUPT] = SIGINT};
   if (child->pidfd) {
     int r = mpx_pidfd_send_signal((int)child->sentinel, numbers[signal]);
-    return r == -ESRCH ? 0 : r;
+    if (r == 0 || r == -ESRCH)
+      return 0; /* else perhaps a filter that came later */
   }
   /* By pid, but only while it is an unreaped child of ours: then the pid cannot be another's. */
   siginfo_t info;

@@ -24,27 +24,27 @@ void mpx_os_close(mproc_handle handle) {
   errno = saved_errno;
 }
 
-/* A reader that is gone is SIGPIPE, a file above RLIMIT_FSIZE SIGXFSZ: neither is worth the host's
- * life. */
-int mpx_os_write(mproc_handle handle, const void *data, size_t size) {
-  mpx_quiet quiet_pipe, quiet_size;
-  mpx_quiet_begin(&quiet_pipe, SIGPIPE);
-  mpx_quiet_begin(&quiet_size, SIGXFSZ);
+int mpx_write_all(int fd, const void *data, size_t size) {
   const char *next = data;
-  int r = 0;
   while (size > 0) {
-    ssize_t written = write(mpx_descriptor(handle), next, size);
+    ssize_t written = write(fd, next, size);
     if (written < 0 && errno == EINTR)
       continue;
-    if (written < 0) {
-      r = -errno;
-      break;
-    }
+    if (written < 0)
+      return -errno;
     next += written;
     size -= (size_t)written;
   }
-  mpx_quiet_end(&quiet_size);
-  mpx_quiet_end(&quiet_pipe);
+  return 0;
+}
+
+/* A reader that is gone is SIGPIPE, a file above RLIMIT_FSIZE SIGXFSZ: neither is worth the host's
+ * life. */
+int mpx_os_write(mproc_handle handle, const void *data, size_t size) {
+  mpx_quiet quiet;
+  mpx_quiet_begin(&quiet);
+  int r = mpx_write_all(mpx_descriptor(handle), data, size);
+  mpx_quiet_end(&quiet, r < 0);
   return r;
 }
 

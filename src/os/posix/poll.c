@@ -39,8 +39,8 @@ int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns) {
   if (r >= 0) {
     r = 0;
     for (size_t i = 0; i < count; i++) {
-      items[i].invalid = (fds[i].fd < 0 && items[i].handle != MPX_NO_HANDLE) ||
-                         (fds[i].revents & POLLNVAL);
+      items[i].invalid =
+          (fds[i].fd < 0 && items[i].handle != MPX_NO_HANDLE) || (fds[i].revents & POLLNVAL);
       items[i].ready = !items[i].invalid && fds[i].revents != 0;
       r += items[i].invalid || items[i].ready;
     }

@@ -4,26 +4,31 @@
 #include <errno.h>
 #include <time.h>
 
-void mpx_quiet_begin(mpx_quiet *quiet, int signal_number) {
-  sigset_t set, pending;
-  quiet->signal = signal_number;
-  sigemptyset(&set);
-  sigaddset(&set, signal_number);
-  sigemptyset(&pending);
-  (void)sigpending(&pending);
-  quiet->was_pending = sigismember(&pending, signal_number) == 1;
+static const int quiet_signals[] = {SIGPIPE, SIGXFSZ};
+
+/* Only what was blocked before can have been pending: most starts get away with one system call. */
+void mpx_quiet_begin(mpx_quiet *quiet) {
+  sigset_t set;
+  (void)sigemptyset(&set);
+  for (size_t i = 0; i < 2; i++)
+    (void)sigaddset(&set, quiet_signals[i]);
+  (void)sigemptyset(&quiet->pending);
   (void)pthread_sigmask(SIG_BLOCK, &set, &quiet->mask);
+  if (sigismember(&quiet->mask, SIGPIPE) == 1 || sigismember(&quiet->mask, SIGXFSZ) == 1)
+    (void)sigpending(&quiet->pending);
 }
 
 /* The kernel sends both signals to the thread that made the call, so no other thread can have taken
  * it and nobody else's is taken here. */
-void mpx_quiet_end(const mpx_quiet *quiet) {
+void mpx_quiet_end(const mpx_quiet *quiet, bool failed) {
   int saved_errno = errno;
-  if (!quiet->was_pending) {
+  for (size_t i = 0; failed && i < 2; i++) {
     const struct timespec at_once = {0, 0};
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, quiet->signal);
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, quiet_signals[i]);
+    if (sigismember(&quiet->pending, quiet_signals[i]) == 1)
+      continue;
     while (sigtimedwait(&set, NULL, &at_once) < 0 && errno == EINTR)
       continue;
   }

@@ -5,16 +5,19 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 typedef struct mpx_quiet {
-  int signal;
-  bool was_pending; /* then it is the host's, and stays */
-  sigset_t mask;
+  sigset_t mask;    /* before */
+  sigset_t pending; /* before: these are the host's, and stay */
 } mpx_quiet;
 
-/* Blocks `signal_number` in the calling thread. */
-void mpx_quiet_begin(mpx_quiet *quiet, int signal_number);
-/* Takes the signal if the call raised it, and restores the mask. Keeps errno. */
-void mpx_quiet_end(const mpx_quiet *quiet);
+/* Blocks both signals in the calling thread. */
+void mpx_quiet_begin(mpx_quiet *quiet);
+/* Takes the signal that a failed call raised, and restores the mask. Keeps errno. */
+void mpx_quiet_end(const mpx_quiet *quiet, bool failed);
+
+/* mpx_os_write between the two. */
+int mpx_write_all(int fd, const void *data, size_t size);
 
 #endif
