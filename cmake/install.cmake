@@ -17,3 +17,4 @@ install(FILES
 configure_file(cmake/mproc.pc.in mproc.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mproc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE TYPE DOC)
+include(${CMAKE_CURRENT_LIST_DIR}/man.cmake)

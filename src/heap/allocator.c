@@ -9,16 +9,18 @@
 #include <errno.h>
 
 enum {
-  UNITS_PER_ARENA = 256,  /* a small heap has fewer arenas, so that they do not hoard its units */
-  RESERVE_SHARE = 32,     /* of the heap's size: what may be kept of memory that nobody uses, */
+  UNITS_PER_ARENA = 256,   /* a small heap has fewer arenas, so that they do not hoard its units */
+  RESERVE_SHARE = 32,      /* of the heap's size: what may be kept of memory that nobody uses, */
   RESERVE_BYTES = 4 << 20, /* but at most this in free units, and as much in slabs */
-  ALLOC_SPINS = 16,       /* looks at a busy arena before another one is tried */
-  FREE_SPINS = 200        /* looks at a busy arena before the kernel is asked to wait */
+  ALLOC_SPINS = 16,        /* looks at a busy arena before another one is tried */
+  FREE_SPINS = 200         /* looks at a busy arena before the kernel is asked to wait */
 };
 
-/* ---- set-up ---------------------------------------------------------------------------------------- */
+/* ---- set-up ---------------------------------------------------------------------------------- */
 
-static uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+static uint64_t round_up(uint64_t value, uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 
 /* The parts of the metadata, in this order, each aligned to a page of any system: 64 KiB. */
 typedef struct parts {
@@ -39,9 +41,12 @@ size_t mpx_allocator_overhead(size_t data_size) {
   return (size_t)parts_of(data_size / MPX_UNIT_SIZE).end;
 }
 
-static uint32_t smaller(uint64_t x, uint64_t y) { return (uint32_t)(x < y ? x : y); }
+static uint32_t smaller(uint64_t x, uint64_t y) {
+  return (uint32_t)(x < y ? x : y);
+}
 
-int mpx_allocator_init(void *metadata, void *data, size_t data_size, mpx_allocator **ret_allocator) {
+int mpx_allocator_init(void *metadata, void *data, size_t data_size,
+                       mpx_allocator **ret_allocator) {
   uint64_t unit_count = data_size / MPX_UNIT_SIZE;
   if (data_size % MPX_UNIT_SIZE != 0 || unit_count == 0 || unit_count >= MPX_NO_UNIT / 2 ||
       ((uintptr_t)data | (uintptr_t)metadata) % MPX_UNIT_SIZE != 0)
@@ -75,7 +80,7 @@ int mpx_allocator_init(void *metadata, void *data, size_t data_size, mpx_allocat
   return 0;
 }
 
-/* ---- locks ----------------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -85,7 +90,8 @@ static inline void relax(void) {
 #endif
 }
 
-/* Looks a few times before it sleeps: a holder is done within some 20 ns, a sleep costs microseconds. */
+/* Looks a few times before it sleeps: a holder is done within some 20 ns, a sleep costs
+ * microseconds. */
 static int lock_arena(mpx_allocator *a, unsigned index) {
   for (int i = 0; i < FREE_SPINS; i++) {
     int r = mpx_arena_trylock(a, index);
@@ -118,9 +124,10 @@ static void unlock_arena(mpx_allocator *a, unsigned index, uint32_t closing) {
     (void)mpx_units_close(a, closing);
 }
 
-/* ---- small blocks ------------------------------------------------------------------------------------ */
+/* ---- small blocks ---------------------------------------------------------------------------- */
 
-/* When no unit is left, or no memory: blocks in slabs of other arenas, then what is kept in reserve. */
+/* When no unit is left, or no memory: blocks in slabs of other arenas, then what is kept in
+ * reserve. */
 static int alloc_small_anywhere(mpx_allocator *a, const mpx_caller *caller, unsigned class,
                                 mpx_member owner, void **ret_block) {
   for (bool trimmed = false;; trimmed = true) {
@@ -153,7 +160,7 @@ static int alloc_small(mpx_allocator *a, const mpx_caller *caller, size_t size, 
   return r;
 }
 
-/* ---- large blocks ------------------------------------------------------------------------------------ */
+/* ---- large blocks ---------------------------------------------------------------------------- */
 
 /* Backs a run that only its owner knows of yet, from the first page on that has no memory. */
 static int back_run(mpx_allocator *a, uint32_t first, uint64_t bytes) {
@@ -171,8 +178,8 @@ static int back_run(mpx_allocator *a, uint32_t first, uint64_t bytes) {
     return r;
   MPROC_CRASH_POINT("heap.run.backed");
   for (uint32_t i = 0; i < count; i++) {
-    uint32_t steps = smaller((bytes - (uint64_t)i * MPX_UNIT_SIZE) / MPX_STEP,
-                             MPX_UNIT_SIZE / MPX_STEP);
+    uint32_t steps =
+        smaller((bytes - (uint64_t)i * MPX_UNIT_SIZE) / MPX_STEP, MPX_UNIT_SIZE / MPX_STEP);
     if (mpx_backed(a, first + i) < steps)
       mpx_set_backed(a, first + i, steps);
   }
@@ -224,7 +231,7 @@ static int share_run(mpx_allocator *a, uint32_t first, uint64_t state) {
   return r;
 }
 
-/* ---- entry points ------------------------------------------------------------------------------------ */
+/* ---- entry points ---------------------------------------------------------------------------- */
 
 int mpx_allocator_alloc(mpx_allocator *a, const mpx_caller *caller, size_t size, size_t alignment,
                         bool owned, void **ret_block) {
@@ -250,7 +257,8 @@ int mpx_allocator_alloc(mpx_allocator *a, const mpx_caller *caller, size_t size,
   return r;
 }
 
-/* Where a pointer points. The state was read without a lock: whoever takes the lock reads it again. */
+/* Where a pointer points. The state was read without a lock: whoever takes the lock reads it
+ * again. */
 typedef struct place {
   uint32_t unit;
   uint32_t offset;
@@ -357,7 +365,7 @@ bool mpx_allocator_contains(mpx_allocator *a, const void *start, size_t size) {
   return offset <= room && size <= room - offset;
 }
 
-/* ---- the dead, the reserve, the figures ---------------------------------------------------------------- */
+/* ---- the dead, the reserve, the figures ------------------------------------------------------ */
 
 static int reap_unit(mpx_allocator *a, const mpx_caller *caller, uint32_t unit, mpx_member dead) {
   uint64_t state = mpx_unit_state(&a->units[unit]);
@@ -433,7 +441,7 @@ void mpx_allocator_stats(mpx_allocator *a, mproc_heap_statistics *ret_statistics
   s.block_count = mpx_word_load(&a->map.run_count);
   s.used_bytes = mpx_word_load(&a->map.run_bytes);
   for (unsigned i = 0; i < a->arena_count; i++) {
-    for (unsigned class = 0; class < MPX_CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < MPX_CLASS_COUNT; class ++) {
       uint64_t blocks = mpx_word_load(&a->arenas[i].classes[class].blocks);
       s.block_count += blocks;
       s.used_bytes += blocks * mpx_size_classes[class].size;

@@ -1,12 +1,12 @@
 /* The allocator of the shared heap: blocks for a family whose members may be killed at any
  * instruction, also in here.
  *
- *   metadata   an mpx_allocator and a descriptor of each unit: pages of their own, apart from blocks
+ *   metadata   an mpx_allocator and a descriptor of each unit, on pages apart from the blocks
  *   data       units of 64 KiB: slabs of small blocks, and runs of units for large ones
  *
- * Any thread of any member may call any function. The caller says who it is: a kill in the middle
- * leaves every half-done thing either undone, or in that member's name until it is reaped. README.md
- * beside this file tells how; allocator_layout.h has the shared structs. */
+ * Any thread of any member may call any function. The caller says who it is: a kill in the
+ * middle leaves every half-done thing either undone, or in that member's name until it is
+ * reaped. README.md beside this file tells how; allocator_layout.h has the shared structs. */
 #ifndef MPX_HEAP_ALLOCATOR_H
 #define MPX_HEAP_ALLOCATOR_H
 
@@ -20,24 +20,26 @@
 /* In shared memory, at one address in all processes. */
 typedef struct mpx_allocator mpx_allocator;
 
-/* Who calls. With member 0 (tests; a family about to be born) nothing can be owned, and a kill inside
- * a call on a large block leaks that block. */
+/* Who calls. With member 0 (tests; a family about to be born) nothing can be owned, and a kill
+ * inside a call on a large block leaks that block. Threads with different lanes, such as the
+ * numbers of their cells, disturb each other less. */
 typedef struct mpx_caller {
   mpx_member member;
-  uint32_t lane; /* threads with different lanes, such as their cells' numbers, disturb each other less */
+  uint32_t lane;
 } mpx_caller;
 
-/* Bytes of metadata for a data region of `data_size` bytes, both multiples of 64 KiB. Most of it stays
- * untouched: what is used costs 1.7 % of the slabs, one page for some large block, 10 bits for each
- * unit of the region. */
+/* Bytes of metadata for a data region of `data_size` bytes, both multiples of 64 KiB. Most of it
+ * stays untouched: what is used costs 1.7 % of the slabs, one page for some large block, 10 bits
+ * for each unit of the region. */
 size_t mpx_allocator_overhead(size_t data_size);
 
-/* Makes an allocator in fresh zeroed memory, both parts aligned to 64 KiB. -ENOMEM, -EINVAL; says why. */
+/* Makes an allocator in fresh zeroed memory, both parts aligned to 64 KiB. -ENOMEM, -EINVAL;
+ * says why. */
 int mpx_allocator_init(void *metadata, void *data, size_t data_size, mpx_allocator **ret_allocator);
 
-/* A block of `size` bytes (0 counts as 1), backed by memory, aligned to `alignment`: a power of two up
- * to 64 KiB; 0: 16. It belongs to the calling member, or to the family. Says why not: MPROC_EHEAPFULL
- * (the heap's limit), -ENOMEM (the system's or the cgroup's), -EINVAL. */
+/* A block of `size` bytes (0 counts as 1), backed by memory, aligned to `alignment`: a power of
+ * two up to 64 KiB; 0: 16. It belongs to the calling member, or to the family. Says why not:
+ * MPROC_EHEAPFULL (the heap's limit), -ENOMEM (the system's or the cgroup's), -EINVAL. */
 int mpx_allocator_alloc(mpx_allocator *allocator, const mpx_caller *caller, size_t size,
                         size_t alignment, bool owned, void **ret_block);
 

@@ -31,7 +31,9 @@ static int check_bitmaps(mpx_allocator *a, uint32_t unit, const mpx_size_class *
   uint32_t count = 0;
   for (uint32_t w = 0; w < MPX_UNIT_SIZE / 16 / 64; w++) {
     uint64_t used = mpx_word_load(&u->used[w]), owned = mpx_word_load(&u->owned[w]);
-    uint64_t full = w + 1 < class->word_count ? ~0ull : w < class->word_count ? class->last_word : 0;
+    uint64_t full = w + 1 < class->word_count ? ~0ull
+                    : w < class->word_count   ? class->last_word
+                                              : 0;
     if (used & ~full)
       return mpx_fail(-EIO, "slab %u has blocks past its end, word %u", unit, w);
     if (owned & ~used)
@@ -148,7 +150,7 @@ static int check_arena(mpx_allocator *a, unsigned index, const sums *s) {
   const mpx_arena *arena = &a->arenas[index];
   uint64_t listed = 0;
   int r = 0;
-  for (unsigned class = 0; class < MPX_CLASS_COUNT && r == 0; class++) {
+  for (unsigned class = 0; class < MPX_CLASS_COUNT && r == 0; class ++) {
     if (mpx_word_load(&arena->classes[class].blocks) != s->blocks[index][class])
       return mpx_fail(-EIO, "arena %u miscounts its blocks of class %u", index, class);
     r = check_list(a, index, &arena->classes[class].room, &listed);

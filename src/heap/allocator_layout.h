@@ -1,8 +1,9 @@
 /* What the allocator keeps in shared memory. README.md beside this file has the protocol.
  *
- * Each field is truth or derived. Truth changes by single stores, in an order such that a kill between
- * any two of them leaves a state that means something. Derived fields are computed again from truth by
- * whoever takes a lock whose owner died; until then nobody looks at them, since nobody has the lock.
+ * Each field is truth or derived. Truth changes by single stores, in an order such that a kill
+ * between any two of them leaves a state that means something. Derived fields are computed again
+ * from truth by whoever takes a lock whose owner died; until then nobody looks at them, since
+ * nobody has the lock.
  *
  * Nothing that is read from here is used as an index before its bounds are checked. */
 #ifndef MPX_HEAP_ALLOCATOR_LAYOUT_H
@@ -31,33 +32,43 @@ typedef enum mpx_unit_kind {
  * count of units. */
 static inline uint64_t mpx_state(mpx_unit_kind kind, unsigned class, unsigned arena,
                                  uint32_t count) {
-  return (uint64_t)kind | (uint64_t)class << 8 | (uint64_t)arena << 16 | (uint64_t)count << 32;
+  return (uint64_t)kind | (uint64_t) class << 8 | (uint64_t)arena << 16 | (uint64_t)count << 32;
 }
-static inline mpx_unit_kind mpx_state_kind(uint64_t state) { return (mpx_unit_kind)(state & 0xff); }
-static inline unsigned mpx_state_class(uint64_t state) { return state >> 8 & 0xff; }
-static inline unsigned mpx_state_arena(uint64_t state) { return state >> 16 & 0xff; }
-static inline uint32_t mpx_state_count(uint64_t state) { return (uint32_t)(state >> 32); }
+static inline mpx_unit_kind mpx_state_kind(uint64_t state) {
+  return (mpx_unit_kind)(state & 0xff);
+}
+static inline unsigned mpx_state_class(uint64_t state) {
+  return state >> 8 & 0xff;
+}
+static inline unsigned mpx_state_arena(uint64_t state) {
+  return state >> 16 & 0xff;
+}
+static inline uint32_t mpx_state_count(uint64_t state) {
+  return (uint32_t)(state >> 32);
+}
 
-/* The descriptor of a unit. Its size is an odd number of cache lines, so that the heads of many units
- * do not compete for the same sets of a cache.
+/* The descriptor of a unit. Its size is an odd number of cache lines, so that the heads of many
+ * units do not compete for the same sets of a cache.
  *
- * `state` changes under the map's lock only, and from or to SLAB under the arena's lock too. Of a slab
- * all else is written under the lock of its arena, of other units under the map's lock, except where
- * noted. What is atomic is also read without a lock. */
+ * `state` changes under the map's lock only, and from or to SLAB under the arena's lock too. Of
+ * a slab all else is written under the lock of its arena, of other units under the map's lock,
+ * except where noted. What is atomic is also read without a lock. */
 typedef struct mpx_unit {
-  /* Truth. */
+  /* Truth. The owner is an mpx_member, or 0: the family. Both it and the bytes that the user of a
+   * run may use are stored before `state`. The owner is stored without a lock once: when the
+   * maker of a run hands it to the family, before anybody else has heard of it. */
   _Alignas(64) _Atomic uint64_t state;
-  _Atomic uint64_t owner;     /* mpx_member; 0: the family. Before `state` when not 0. Stored without
-                                 a lock once: when its owner hands a fresh run to the family */
-  _Atomic uint64_t run_bytes; /* of a run: what its user may use. Before `state` */
-  /* Derived, of a slab. */
+  _Atomic uint64_t owner;
+  _Atomic uint64_t run_bytes;
+  /* Derived, of a slab. It is in the list of its arena, class and owner if and only if
+   * used_count < capacity. */
   uint64_t vacant;       /* bit w: word w of `used` has a free block */
-  uint32_t next;         /* list of the slabs with room in the same arena, of the same class and */
-  uint32_t previous;     /* owner: a slab is in it if and only if used_count < capacity */
+  uint32_t next;         /* in that list */
+  uint32_t previous;     /* in that list */
   uint32_t used_count;   /* blocks */
   uint32_t backed_count; /* blocks whose memory is there: the first ones */
-  /* Truth, of a slab. A block exists when its bit in `used` is set; a set bit in `owned` counts only
-   * then. An owned block gets its bit in `owned` first and loses it last. */
+  /* Truth, of a slab. A block exists when its bit in `used` is set; a set bit in `owned` counts
+   * only then. An owned block gets its bit in `owned` first and loses it last. */
   _Alignas(64) _Atomic uint64_t used[MPX_UNIT_SIZE / 16 / 64];
   _Atomic uint64_t owned[MPX_UNIT_SIZE / 16 / 64]; /* all clear while `owner` is 0 */
 } mpx_unit;
@@ -65,15 +76,16 @@ typedef struct mpx_unit {
 /* Slabs of all classes, under one lock. A thread prefers the arena of its lane. */
 typedef struct mpx_arena {
   _Alignas(64) mpx_os_robust lock;
-  /* Truth: the block being allocated, (unit << 12 | number) + 1, else 0. Set before the block's bit and
-   * cleared when the block is complete: a kill between takes the block back. */
+  /* Truth: the block being allocated, (unit << 12 | number) + 1, else 0. Set before the block's
+   * bit and cleared when the block is complete: a kill between takes the block back. */
   _Atomic uint64_t pending;
   uint32_t idle_steps; /* derived: MPX_STEPs that back slabs without a block */
   struct {
     uint32_t room;           /* derived: first slab of the family with room */
     _Atomic uint64_t blocks; /* derived: blocks, of all owners */
   } classes[MPX_CLASS_COUNT];
-  uint32_t owned_room[MPX_OWNED_LISTS]; /* derived: owned slabs with room, by hash of owner and class */
+  /* Derived: first owned slab with room, by a hash of owner and class. */
+  uint32_t owned_room[MPX_OWNED_LISTS];
 } mpx_arena;
 
 /* Which units are taken, under one lock. Lock order: arena, then map. */
@@ -87,30 +99,34 @@ typedef struct mpx_unit_map {
 } mpx_unit_map;
 
 struct mpx_allocator {
-  /* Written by mpx_allocator_init only. */
+  /* Written by mpx_allocator_init only, as are the pointers below. */
   uint64_t magic;
   unsigned char *data;
   mpx_unit *units;
-  _Atomic uint8_t *backing; /* [unit]: see mpx_backed. Truth, written with the unit's other fields; by
-                               the owner of a run that is being filled or closed */
-  _Atomic uint64_t *busy;   /* bit per unit: taken. Derived, under the map's lock */
-  _Atomic uint64_t *owned;  /* bit per unit: `owner` may be other than 0, for the reaper's search. Set
-                               before and cleared after, by atomic operations under any lock */
   uint32_t unit_count;
   uint32_t arena_count; /* a power of two */
   uint32_t idle_limit;  /* MPX_STEPs that an arena keeps in slabs without a block */
   uint32_t dirty_limit; /* MPX_STEPs kept in free units */
   size_t page_size;
 
-  _Alignas(64) _Atomic uint64_t commit_credit; /* bytes until the cgroup is asked again; any member,
-                                                  and who cares if an update is lost */
-  _Atomic uint64_t repair_count;               /* any member */
+  /* Truth, of each unit: see mpx_backed and mpx_is_described. Written under the lock that covers
+   * the unit's descriptor; by the owner alone while he fills or closes a run. */
+  _Atomic uint8_t *backing;
+  /* Derived, a bit per unit: taken. Written under the map's lock. */
+  _Atomic uint64_t *busy;
+  /* A bit per unit: its `owner` may be other than 0, which is where a reaper looks. Set before the
+   * owner and cleared after it, by atomic operations under whatever lock covers the owner. */
+  _Atomic uint64_t *owned;
+
+  /* Bytes until the cgroup is asked again. Any member; a lost update shifts the next look. */
+  _Alignas(64) _Atomic uint64_t commit_credit;
+  _Atomic uint64_t repair_count; /* any member */
   mpx_unit_map map;
   mpx_arena arenas[MPX_ARENA_MAX];
 };
 
-/* In `backing`: the lower bits count the MPX_STEPs at the start of the unit that have memory, the upper
- * one says that the unit's descriptor has. */
+/* In `backing`: the lower bits count the MPX_STEPs at the start of the unit that have memory,
+ * the upper one says that the unit's descriptor has. */
 enum { MPX_BACKED_STEPS = 0x1f, MPX_DESCRIBED = 0x80 };
 
 static inline uint32_t mpx_backed(const mpx_allocator *a, uint32_t unit) {

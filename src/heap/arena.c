@@ -7,7 +7,7 @@
 #include <errno.h>
 
 enum {
-  FIRST_STEPS = 4,      /* MPX_STEPs by which the backing of a slab grows */
+  FIRST_STEPS = 4,        /* MPX_STEPs by which the backing of a slab grows */
   BLOCKS_PER_UNIT = 4096, /* of the smallest class; a power of two */
   DAMAGED = 1             /* something derived makes no sense: compute it again */
 };
@@ -16,7 +16,7 @@ static mpx_arena *arena_of(mpx_allocator *a, uint64_t state) {
   return &a->arenas[mpx_state_arena(state) % MPX_ARENA_MAX];
 }
 
-/* ---- lists of slabs with room ---------------------------------------------------------------------- */
+/* ---- lists of slabs with room ---------------------------------------------------------------- */
 
 uint32_t *mpx_arena_list(mpx_arena *arena, unsigned class, mpx_member owner) {
   if (owner == 0)
@@ -63,7 +63,7 @@ static int unlink_unit(mpx_allocator *a, uint32_t unit) {
 /* The first slab of a class and owner in a list, other than `except`. DAMAGED, or 0 and MPX_NO_UNIT
  * when there is none. */
 static inline int find_in_list(mpx_allocator *a, uint32_t from, uint64_t state, mpx_member owner,
-                        uint32_t except, uint32_t *ret_unit) {
+                               uint32_t except, uint32_t *ret_unit) {
   uint32_t unit = from;
   for (uint32_t seen = 0; unit != MPX_NO_UNIT; seen++) {
     if (unit >= a->unit_count || seen > a->unit_count)
@@ -80,10 +80,10 @@ static inline int find_in_list(mpx_allocator *a, uint32_t from, uint64_t state, 
   return 0;
 }
 
-/* ---- lock and repair ------------------------------------------------------------------------------- */
+/* ---- lock and repair ------------------------------------------------------------------------- */
 
 int mpx_arena_init(mpx_arena *arena) {
-  for (unsigned class = 0; class < MPX_CLASS_COUNT; class++)
+  for (unsigned class = 0; class < MPX_CLASS_COUNT; class ++)
     arena->classes[class].room = MPX_NO_UNIT;
   for (unsigned i = 0; i < MPX_OWNED_LISTS; i++)
     arena->owned_room[i] = MPX_NO_UNIT;
@@ -136,14 +136,14 @@ void mpx_arena_rebuild(mpx_allocator *a, unsigned index) {
   mpx_arena *arena = &a->arenas[index];
   undo_pending(a, index);
   arena->idle_steps = 0;
-  for (unsigned class = 0; class < MPX_CLASS_COUNT; class++) {
+  for (unsigned class = 0; class < MPX_CLASS_COUNT; class ++) {
     arena->classes[class].room = MPX_NO_UNIT;
     mpx_word_store(&arena->classes[class].blocks, 0);
   }
   for (unsigned i = 0; i < MPX_OWNED_LISTS; i++)
     arena->owned_room[i] = MPX_NO_UNIT;
-  /* Other arenas' units change meanwhile; none becomes or ceases to be ours. From the end, so that the
-   * lists begin with low addresses. */
+  /* Other arenas' units change meanwhile; none becomes or ceases to be ours. From the end, so
+   * that the lists begin with low addresses. */
   for (uint32_t unit = a->unit_count; unit-- > 0;) {
     if (!mpx_is_described(a, unit))
       continue;
@@ -191,10 +191,10 @@ void mpx_arena_unlock(mpx_allocator *a, unsigned index) {
   mpx_os_robust_unlock(&a->arenas[index].lock);
 }
 
-/* ---- allocation ------------------------------------------------------------------------------------ */
+/* ---- allocation ------------------------------------------------------------------------------ */
 
-/* A new slab, empty and without memory of its own, in its list. If the process dies before the list has
- * it, the repairer finds it by its state. */
+/* A new slab, empty and without memory of its own, in its list. If the process dies before the
+ * list has it, the repairer finds it by its state. */
 static int add_slab(mpx_allocator *a, uint64_t state, mpx_member owner, uint32_t *ret_unit) {
   uint32_t unit;
   int r = mpx_units_take(a, state, owner, 0, &unit);
@@ -230,8 +230,8 @@ static int back_slab(mpx_allocator *a, uint32_t unit, const mpx_size_class *clas
 }
 
 /* The slab to allocate from, with a free block that has memory. */
-static inline int choose(mpx_allocator *a, uint64_t state, mpx_member owner, bool grow, uint32_t *ret_unit,
-                  uint32_t *ret_block) {
+static inline int choose(mpx_allocator *a, uint64_t state, mpx_member owner, bool grow,
+                         uint32_t *ret_unit, uint32_t *ret_block) {
   const mpx_size_class *class = &mpx_size_classes[mpx_state_class(state)];
   uint32_t *list = mpx_arena_list(arena_of(a, state), mpx_state_class(state), owner);
   uint32_t unit;
@@ -270,8 +270,8 @@ int mpx_arena_alloc(mpx_allocator *a, unsigned index, unsigned class, mpx_member
   mpx_unit *u = &a->units[unit];
   uint32_t w = block / 64;
   uint64_t bit = 1ull << block % 64;
-  /* From here to the end of the order a kill takes the block back: the repairer reads `pending`, the
-   * owner's reaper the bits. */
+  /* From here to the end of the order a kill takes the block back: the repairer reads `pending`,
+   * the owner's reaper the bits. */
   mpx_word_store(&arena->pending, (uint64_t)unit * BLOCKS_PER_UNIT + block + 1);
   MPROC_CRASH_POINT("heap.alloc.pending");
   if (owner != 0)
@@ -294,22 +294,24 @@ int mpx_arena_alloc(mpx_allocator *a, unsigned index, unsigned class, mpx_member
   return 0;
 }
 
-/* ---- the end of blocks ----------------------------------------------------------------------------- */
+/* ---- the end of blocks ----------------------------------------------------------------------- */
 
-/* Whether a slab without a block stays: as the only one with room, while it is small or the arena has few
- * such. So a block that comes and goes costs no unit each time. */
+/* Whether a slab without a block stays: as the only one with room, while it is small or the
+ * arena has few such. So a block that comes and goes costs no unit each time. */
 static bool is_worth_keeping(mpx_allocator *a, uint32_t unit) {
   const mpx_unit *u = &a->units[unit];
   mpx_arena *arena = arena_of(a, mpx_unit_state(u));
   uint32_t other;
-  if (find_in_list(a, *list_of(a, u), mpx_unit_state(u), mpx_word_load(&u->owner), unit, &other) != 0)
+  if (find_in_list(a, *list_of(a, u), mpx_unit_state(u), mpx_word_load(&u->owner), unit, &other) !=
+      0)
     return true;
   if (other != MPX_NO_UNIT)
     return false;
   return mpx_backed(a, unit) <= FIRST_STEPS || arena->idle_steps <= a->idle_limit;
 }
 
-/* Gives up a slab that has no block and is in no list. False: it stays one, since the map is damaged. */
+/* Gives up a slab that has no block and is in no list. False: it stays one, since the map is
+ * damaged. */
 static bool release_slab(mpx_allocator *a, const mpx_caller *caller, uint32_t unit,
                          uint32_t *ret_closing) {
   mpx_arena *arena = arena_of(a, mpx_unit_state(&a->units[unit]));
@@ -400,7 +402,8 @@ int mpx_arena_disown(mpx_allocator *a, const mpx_caller *caller, uint32_t unit, 
   mpx_arena *arena = arena_of(a, state);
   uint32_t old_count = u->used_count;
   int damaged = old_count < class->capacity ? unlink_unit(a, unit) : 0;
-  /* A kill before the last store leaves the slab to the next reaper, and what it counts to the repair. */
+  /* A kill before the last store leaves the slab to the next reaper, and what it counts to the
+   * repair. */
   for (uint32_t w = 0; w < class->word_count; w++) {
     uint64_t owned = mpx_word_load(&u->owned[w]);
     mpx_word_store(&u->used[w], mpx_word_load(&u->used[w]) & ~owned);
@@ -447,7 +450,7 @@ int mpx_arena_release_idle(mpx_allocator *a, const mpx_caller *caller, unsigned 
   mpx_arena *arena = &a->arenas[index];
   uint32_t unit = MPX_NO_UNIT;
   *ret_closing = MPX_NO_UNIT;
-  for (unsigned class = 0; class < MPX_CLASS_COUNT && unit == MPX_NO_UNIT; class++)
+  for (unsigned class = 0; class < MPX_CLASS_COUNT && unit == MPX_NO_UNIT; class ++)
     unit = find_idle(a, index, arena->classes[class].room);
   for (unsigned i = 0; i < MPX_OWNED_LISTS && unit == MPX_NO_UNIT; i++)
     unit = find_idle(a, index, arena->owned_room[i]);

@@ -1,5 +1,5 @@
-/* Arenas: slabs of small blocks. A slab is one unit with blocks of one class, of one owner or of the
- * family; slabs with room are in the lists of their arena. */
+/* Arenas: slabs of small blocks. A slab is one unit with blocks of one class, of one owner or of
+ * the family; slabs with room are in the lists of their arena. */
 #ifndef MPX_HEAP_ARENA_H
 #define MPX_HEAP_ARENA_H
 
@@ -23,14 +23,16 @@ int mpx_arena_alloc(mpx_allocator *a, unsigned index, unsigned class, mpx_member
                     void **ret_block);
 
 /* Ends the block at `offset` of a unit that was seen in `state`. MPROC_EPOINTER, says nothing.
- * Here and below *ret_closing is a run to close after unlocking (mpx_units_close), or MPX_NO_UNIT. */
+ * Here and below *ret_closing is a run to close after unlocking (mpx_units_close), or
+ * MPX_NO_UNIT. */
 int mpx_arena_free(mpx_allocator *a, const mpx_caller *caller, uint32_t unit, uint64_t state,
                    uint32_t offset, uint32_t *ret_closing);
 
 /* Hands a block to the family. MPROC_EPOINTER, says nothing. */
 int mpx_arena_share(mpx_allocator *a, uint32_t unit, uint64_t state, uint32_t offset);
 
-/* Ends the owned blocks of a slab, seen in `state`, if it is still `dead`'s; it becomes the family's. */
+/* Ends the owned blocks of a slab, seen in `state`, if it is still `dead`'s; it becomes the
+ * family's. */
 int mpx_arena_disown(mpx_allocator *a, const mpx_caller *caller, uint32_t unit, uint64_t state,
                      mpx_member dead, uint32_t *ret_closing);
 

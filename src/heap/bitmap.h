@@ -10,7 +10,9 @@
 #define MPX_WORD_COUNT(bits) (((bits) + 63) / 64)
 
 /* For all three: not for 0, except the count. */
-static inline unsigned mpx_lowest_bit(uint64_t word) { return (unsigned)__builtin_ctzll(word); }
+static inline unsigned mpx_lowest_bit(uint64_t word) {
+  return (unsigned)__builtin_ctzll(word);
+}
 static inline unsigned mpx_highest_bit(uint64_t word) {
   return 63u - (unsigned)__builtin_clzll(word);
 }
@@ -65,7 +67,8 @@ static inline uint32_t mpx_bits_find(const _Atomic uint64_t *words, uint32_t fro
   return limit;
 }
 
-/* The start of the stretch of clear bits that ends before `end`: `end` when the bit before is set. */
+/* The start of the stretch of clear bits that ends before `end`: `end` when the bit before is
+ * set. */
 static inline uint32_t mpx_bits_clear_before(const _Atomic uint64_t *words, uint32_t end) {
   while (end > 0) {
     uint32_t at = (end - 1) % 64;

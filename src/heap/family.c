@@ -13,6 +13,8 @@
 enum { UNIT = 64 * 1024, HEADER_SIZE = 4096, VERSION = 1 };
 #define MAGIC "mprocfam"
 #define SMALLEST_SIZE ((uint64_t)16 << 20)
+#define SCANNED_SIZE ((uint64_t)256 << 20)
+#define LARGEST_SIZE ((uint64_t)240 << 30) /* with its metadata it fits an address window */
 
 /* What this process knows. Written under `maker`, or by the only thread of a fresh child; after that
  * read freely: `header` is stored last. */
@@ -107,6 +109,14 @@ static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_bas
   return 0;
 }
 
+/* Valgrind's leak check reads what is mapped, and reading a hole of shared memory fills it: a heap of
+ * half the memory would take it all, and minutes. */
+static uint64_t default_size(void) {
+  uint64_t half = mpx_os_memory_limit() / 2;
+  uint64_t most = mpx_os_memory_is_scanned() ? SCANNED_SIZE : LARGEST_SIZE;
+  return round_up(half < most ? half : most, UNIT);
+}
+
 /* A size that was asked for is a promise; the default is a wish, made smaller until it fits. */
 static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, void **ret_base) {
   uint64_t data_size = round_up(family.wanted_size, UNIT);
@@ -114,9 +124,7 @@ static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, v
     *ret_data_size = data_size;
     return create_segment(data_size, ret_size, ret_base);
   }
-  data_size = round_up(mpx_os_memory_limit() / 2, UNIT);
-  if (data_size > (uint64_t)252 << 30)
-    data_size = (uint64_t)252 << 30;
+  data_size = default_size();
   int r;
   while ((r = create_segment(data_size, ret_size, ret_base)) < 0 && data_size > SMALLEST_SIZE) {
     data_size = round_up(data_size / 2, UNIT);

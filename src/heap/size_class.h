@@ -24,17 +24,19 @@ typedef struct mpx_size_class {
 } mpx_size_class;
 
 #define MPX_CLASS(size)                                                                            \
-  {(size), MPX_UNIT_SIZE / (size), (uint32_t)((0x100000000u + (size)-1) / (size)),                 \
-   (MPX_UNIT_SIZE / (size) + 63) / 64, ~0ull >> (63 - (MPX_UNIT_SIZE / (size)-1) % 64)}
+  {                                                                                                \
+    (size), MPX_UNIT_SIZE / (size), (uint32_t)((0x100000000u + (size)-1) / (size)),                \
+        (MPX_UNIT_SIZE / (size) + 63) / 64, ~0ull >> (63 - (MPX_UNIT_SIZE / (size)-1) % 64)        \
+  }
 #define MPX_DOUBLING(base)                                                                         \
   MPX_CLASS((base) / 4 * 5), MPX_CLASS((base) / 4 * 6), MPX_CLASS((base) / 4 * 7),                 \
       MPX_CLASS((base)*2)
 
 static const mpx_size_class mpx_size_classes[MPX_CLASS_COUNT] = {
-    MPX_CLASS(16),       MPX_CLASS(32),       MPX_CLASS(48),       MPX_CLASS(64),
-    MPX_CLASS(80),       MPX_CLASS(96),       MPX_CLASS(112),      MPX_CLASS(128),
-    MPX_DOUBLING(128),   MPX_DOUBLING(256),   MPX_DOUBLING(512),   MPX_DOUBLING(1024),
-    MPX_DOUBLING(2048),  MPX_DOUBLING(4096),  MPX_DOUBLING(8192),  MPX_DOUBLING(16384),
+    MPX_CLASS(16),      MPX_CLASS(32),      MPX_CLASS(48),      MPX_CLASS(64),
+    MPX_CLASS(80),      MPX_CLASS(96),      MPX_CLASS(112),     MPX_CLASS(128),
+    MPX_DOUBLING(128),  MPX_DOUBLING(256),  MPX_DOUBLING(512),  MPX_DOUBLING(1024),
+    MPX_DOUBLING(2048), MPX_DOUBLING(4096), MPX_DOUBLING(8192), MPX_DOUBLING(16384),
 };
 
 #undef MPX_DOUBLING

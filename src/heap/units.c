@@ -7,22 +7,23 @@
 
 enum {
   FULL_STEPS = MPX_UNIT_SIZE / MPX_STEP,
-  CREDIT = 64 << 20,      /* bytes committed between two looks at the cgroup */
+  CREDIT = 64 << 20,        /* bytes committed between two looks at the cgroup */
   LEAVE_TO_CGROUP = 2 << 20 /* bytes below the cgroup's limit that are not taken */
 };
 
-/* ---- memory ------------------------------------------------------------------------------------ */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 int mpx_units_back(mpx_allocator *a, void *start, size_t size) {
   uint64_t credit = atomic_load_explicit(&a->commit_credit, memory_order_relaxed);
   if (credit < size) {
     uint64_t headroom = mpx_os_memory_headroom();
     if (headroom < size + (uint64_t)LEAVE_TO_CGROUP)
-      return mpx_fail(-ENOMEM,
-                      "%zu more bytes of the shared heap would pass the memory limit of this process's "
-                      "cgroup (%llu bytes are left), and the kernel would kill a process of it; free "
-                      "blocks or raise the limit (memory.max)",
-                      size, (unsigned long long)headroom);
+      return mpx_fail(
+          -ENOMEM,
+          "%zu more bytes of the shared heap would pass the memory limit of this process's "
+          "cgroup (%llu bytes are left), and the kernel would kill a process of it; free "
+          "blocks or raise the limit (memory.max)",
+          size, (unsigned long long)headroom);
     /* The closer the limit, the sooner the next look. */
     credit = size + (headroom / 8 < CREDIT ? headroom / 8 : CREDIT);
   }
@@ -56,7 +57,7 @@ static uint32_t backed_steps(const mpx_allocator *a, uint32_t first, uint32_t co
   return steps;
 }
 
-/* ---- lock and repair ----------------------------------------------------------------------------- */
+/* ---- lock and repair ------------------------------------------------------------------------- */
 
 /* Counts what the descriptor of `unit` says into the derived fields; returns for how many units. */
 static uint32_t count_unit(mpx_allocator *a, uint32_t unit) {
@@ -113,11 +114,15 @@ int mpx_units_lock(mpx_allocator *a) {
   return 0;
 }
 
-void mpx_units_unlock(mpx_allocator *a) { mpx_os_robust_unlock(&a->map.lock); }
+void mpx_units_unlock(mpx_allocator *a) {
+  mpx_os_robust_unlock(&a->map.lock);
+}
 
-int mpx_units_init(mpx_allocator *a) { return mpx_os_robust_init(&a->map.lock); }
+int mpx_units_init(mpx_allocator *a) {
+  return mpx_os_robust_init(&a->map.lock);
+}
 
-/* ---- taking -------------------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
 /* First fit, from the hint for stretches of this magnitude. */
 static uint32_t find_stretch(mpx_allocator *a, uint32_t count) {
@@ -140,12 +145,13 @@ static uint32_t find_stretch(mpx_allocator *a, uint32_t count) {
 static int fail_full(mpx_allocator *a, uint32_t count) {
   mproc_heap_statistics s;
   mpx_allocator_stats(a, &s);
-  return mpx_fail(MPROC_EHEAPFULL,
-                  "the shared heap is full: of its limit of %llu bytes, %llu are in use by %llu "
-                  "blocks, and no %llu bytes in a row are left; free blocks, or give mproc_init() a "
-                  "larger heap_size",
-                  (unsigned long long)s.limit_bytes, (unsigned long long)s.used_bytes,
-                  (unsigned long long)s.block_count, (unsigned long long)count * MPX_UNIT_SIZE);
+  return mpx_fail(
+      MPROC_EHEAPFULL,
+      "the shared heap is full: of its limit of %llu bytes, %llu are in use by %llu "
+      "blocks, and no %llu bytes in a row are left; free blocks, or give mproc_init() a "
+      "larger heap_size",
+      (unsigned long long)s.limit_bytes, (unsigned long long)s.used_bytes,
+      (unsigned long long)s.block_count, (unsigned long long)count * MPX_UNIT_SIZE);
 }
 
 static void make_busy(mpx_allocator *a, uint32_t first, uint32_t count) {
@@ -187,7 +193,7 @@ int mpx_units_take(mpx_allocator *a, uint64_t state, mpx_member owner, uint64_t 
   return r;
 }
 
-/* ---- giving back ----------------------------------------------------------------------------------- */
+/* ---- giving back ----------------------------------------------------------------------------- */
 
 /* A run leaves the statistics when its block ends, whatever becomes of its units. */
 static void uncount_run(mpx_allocator *a, uint32_t first, uint64_t state) {
@@ -242,7 +248,8 @@ int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first
   return r;
 }
 
-int mpx_units_take_over(mpx_allocator *a, const mpx_caller *caller, mpx_member dead, uint32_t first) {
+int mpx_units_take_over(mpx_allocator *a, const mpx_caller *caller, mpx_member dead,
+                        uint32_t first) {
   int r = mpx_units_lock(a);
   if (r < 0)
     return r;
@@ -281,7 +288,8 @@ int mpx_units_take_dirty(mpx_allocator *a, const mpx_caller *caller, uint32_t *f
 int mpx_units_close(mpx_allocator *a, uint32_t first) {
   uint32_t count = mpx_state_count(mpx_unit_state(&a->units[first]));
   if (count > a->unit_count - first)
-    return mpx_fail(-EIO, "the shared heap is damaged: unit %u is said to begin %u units", first, count);
+    return mpx_fail(-EIO, "the shared heap is damaged: unit %u is said to begin %u units", first,
+                    count);
   MPROC_CRASH_POINT("heap.run.closing");
   /* Before the memory goes, so that nobody is ever promised memory that is not there. */
   for (uint32_t u = first; u < first + count; u++)

@@ -7,37 +7,40 @@
 /* Sets up an empty map. */
 int mpx_units_init(mpx_allocator *a);
 
-/* The map's lock; a taker that finds the former owner dead computes the map again. -EIO, says why. */
+/* The map's lock; a taker that finds the former owner dead computes the map again. -EIO, says
+ * why. */
 int mpx_units_lock(mpx_allocator *a);
 void mpx_units_unlock(mpx_allocator *a);
 
 /* Computes the map again; under its lock. */
 void mpx_units_rebuild(mpx_allocator *a);
 
-/* Takes the first stretch of mpx_state_count(state) free units. They keep the memory that they have.
- * Takes the map's lock. MPROC_EHEAPFULL, -ENOMEM; says why. */
+/* Takes the first stretch of mpx_state_count(state) free units. They keep the memory that they
+ * have. Takes the map's lock. MPROC_EHEAPFULL, -ENOMEM; says why. */
 int mpx_units_take(mpx_allocator *a, uint64_t state, mpx_member owner, uint64_t run_bytes,
                    uint32_t *ret_first);
 
-/* Gives units back whose first is in `state`: MPROC_EPOINTER when it is in another, says nothing.
- * Returns 1 when their memory is more than the reserve holds: then they are a closing run of the caller,
- * who calls mpx_units_close() when it holds no lock any more. Takes the map's lock. */
+/* Gives units back whose first is in `state`: MPROC_EPOINTER when it is in another, says
+ * nothing. Returns 1 when their memory is more than the reserve holds: then they are a closing
+ * run of the caller, who calls mpx_units_close() when it holds no lock any more. Takes the map's
+ * lock. */
 int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first, uint64_t state);
 
 /* Makes a closing run of `dead`'s run or closing run, in the caller's name: 1; 0 when it is not the
  * dead's any more. Takes the map's lock. */
-int mpx_units_take_over(mpx_allocator *a, const mpx_caller *caller, mpx_member dead, uint32_t first);
+int mpx_units_take_over(mpx_allocator *a, const mpx_caller *caller, mpx_member dead,
+                        uint32_t first);
 
-/* Makes a closing run of some free unit that has memory: 1; 0 when there is none, at or after `*first`.
- * Takes the map's lock. */
+/* Makes a closing run of some free unit that has memory: 1; 0 when there is none, at or after
+ * `*first`. Takes the map's lock. */
 int mpx_units_take_dirty(mpx_allocator *a, const mpx_caller *caller, uint32_t *first);
 
-/* Returns the memory of the caller's closing run to the system, and the units to the map. The memory
- * goes while no lock is held. */
+/* Returns the memory of the caller's closing run to the system, and the units to the map. The
+ * memory goes while no lock is held. */
 int mpx_units_close(mpx_allocator *a, uint32_t first);
 
-/* Backs [start, start + size) with memory, whole pages: -ENOMEM, says why. Asks the cgroup now and then,
- * since that kills where a system refuses. */
+/* Backs [start, start + size) with memory, whole pages: -ENOMEM, says why. Asks the cgroup now
+ * and then, since that kills where a system refuses. */
 int mpx_units_back(mpx_allocator *a, void *start, size_t size);
 
 /* Notes that the units of `owner` are to be found by its reaper, or that this one is nobody's. */

@@ -158,6 +158,8 @@ void mpx_os_seal_release(const void *data, size_t size);
 
 /* Bytes of memory this process may use at most: the smaller of the machine's and its cgroup's. */
 uint64_t mpx_os_memory_limit(void);
+/* Whether a checker watches this process that reads all memory it has mapped, used or not. */
+bool mpx_os_memory_is_scanned(void);
 /* Bytes left below the cgroup's limit; UINT64_MAX without one. Reads files: not for hot paths. */
 uint64_t mpx_os_memory_headroom(void);
 /* CPUs by affinity and by cgroup quota, rounded up; at least 1. */
