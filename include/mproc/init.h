@@ -31,10 +31,11 @@ extern "C" {
  * Starts no thread and no process and opens no file. Registers the joining of non-daemon children
  * at exit, as Python does; daemon children are terminated there.
  * `options` may be NULL. Returns 0.
- * Errors: -EINVAL (a reserved field is set, or a bad value in MPROC_START_METHOD or MPROC_LOG: the
- * detail names it). A set-user-ID program (AT_SECURE) reads no MPROC_* variable and never becomes a
- * child. A spawned child that cannot run its entry reports why to its parent's
- * mproc_process_start() and exits. */
+ * Errors: -EINVAL (a reserved field is set, or MPROC_LOG has a bad value; the detail names it),
+ * MPROC_EMETHOD or -ENOSYS (MPROC_START_METHOD), what opening the log's file failed with, -ENOMEM,
+ * MPROC_ERECORD (the process was given a boot record that is none).
+ * A set-user-ID program (AT_SECURE) reads no MPROC_* variable and never becomes a child. A spawned
+ * child that cannot run its entry reports why to its parent's mproc_process_start() and exits. */
 MPROC_API MPROC_NODISCARD int mproc_init(int *argc, char ***argv,
                                          const mproc_init_options *options);
 

@@ -187,8 +187,9 @@ static int back_run(mpx_allocator *a, uint32_t first, uint64_t bytes) {
 }
 
 static int release_run(mpx_allocator *a, const mpx_caller *caller, uint32_t first, uint64_t state) {
-  int r = mpx_units_release(a, caller, first, state);
-  return r > 0 ? mpx_units_close(a, first) : r;
+  uint32_t closing;
+  int r = mpx_units_release(a, caller, first, state, &closing);
+  return closing != MPX_NO_UNIT ? mpx_units_close(a, closing) : r;
 }
 
 /* The run belongs to the caller until it is complete: a kill leaves it to the caller's reaper. */
@@ -409,15 +410,13 @@ int mpx_allocator_trim(mpx_allocator *a, const mpx_caller *caller) {
       unlock_arena(a, i, closing);
     }
   }
-  for (uint32_t u = 0;; u++) {
-    int r = mpx_units_take_dirty(a, caller, &u);
-    if (r > 0)
-      r = mpx_units_close(a, u);
-    else
+  for (uint32_t u = 0;; u++, found = 1) {
+    int r = mpx_units_take_dirty(a, caller, u, &u);
+    if (r < 0 || u == MPX_NO_UNIT)
       return r < 0 ? r : found;
+    r = mpx_units_close(a, u);
     if (r < 0)
       return r;
-    found = 1;
   }
 }
 

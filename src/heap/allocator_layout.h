@@ -93,6 +93,7 @@ typedef struct mpx_unit_map {
   _Alignas(64) mpx_os_robust lock;
   /* All derived. */
   uint32_t dirty_steps; /* MPX_STEPs that back free units */
+  uint32_t hand;        /* where the next memory to return to the system is looked for */
   _Atomic uint64_t run_count;
   _Atomic uint64_t run_bytes;
   uint32_t hints[MPX_RUN_HINTS]; /* [k]: no stretch of 2^k free units begins before this unit */
@@ -106,7 +107,7 @@ struct mpx_allocator {
   uint32_t unit_count;
   uint32_t arena_count; /* a power of two */
   uint32_t idle_limit;  /* MPX_STEPs that an arena keeps in slabs without a block */
-  uint32_t dirty_limit; /* MPX_STEPs kept in free units */
+  uint32_t dirty_limit; /* MPX_STEPs kept in free units; twice as many after a burst */
   size_t page_size;
 
   /* Truth, of each unit: see mpx_backed and mpx_is_described. Written under the lock that covers

@@ -317,15 +317,13 @@ static bool release_slab(mpx_allocator *a, const mpx_caller *caller, uint32_t un
   mpx_arena *arena = arena_of(a, mpx_unit_state(&a->units[unit]));
   uint32_t steps = mpx_backed(a, unit);
   MPROC_CRASH_POINT("heap.slab.unlisted");
-  int r = mpx_units_release(a, caller, unit, mpx_unit_state(&a->units[unit]));
+  int r = mpx_units_release(a, caller, unit, mpx_unit_state(&a->units[unit]), ret_closing);
   if (r < 0) {
     link_unit(a, unit);
     return false;
   }
   MPROC_CRASH_POINT("heap.slab.released");
   arena->idle_steps -= steps;
-  if (r > 0)
-    *ret_closing = unit;
   return true;
 }
 

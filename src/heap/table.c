@@ -199,6 +199,15 @@ static bool is_held(mpx_cell *cell, mpx_member member) {
   return atomic_load_explicit(&cell->owner, memory_order_acquire) == (member | MPX_CELL_HELD);
 }
 
+static bool thread_lives(mpx_cell *cell, mpx_member member) {
+  if (!is_held(cell, member))
+    return false;
+  bool taken = mpx_os_robust_trylock(&cell->life) < 0;
+  if (!taken)
+    mpx_os_robust_unlock(&cell->life);
+  return taken;
+}
+
 /* A lock that can be had although its cell says HELD. The second look: the thread may have ended by itself
  * between the first and the lock. */
 static bool thread_vanished(mpx_cell *cell, mpx_member member) {
@@ -244,10 +253,11 @@ bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
   uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
   if (tag_state(tag) != MPX_SLOT_RUNNING) /* the parent starts it, or died meanwhile */
     return claim_is_dead(header, slot, tag);
+  /* A process that is being killed loses its threads one by one: it is dead with the last. */
+  if (any_cell(header, member, thread_lives))
+    return false;
   if (any_cell(header, member, thread_vanished))
     return true;
-  if (any_cell(header, member, is_held))
-    return false;
   int64_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
   int64_t start_time = atomic_load_explicit(&slot->start_time, memory_order_relaxed);
   if (start_time == 0) /* on its way from mpx_table_take to its first cell */

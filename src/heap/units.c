@@ -229,8 +229,43 @@ static void make_closing(mpx_allocator *a, const mpx_caller *caller, uint32_t fi
   mpx_word_store(&unit->state, mpx_state(MPX_UNIT_CLOSING, 0, 0, count));
 }
 
-int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first, uint64_t state) {
+/* Makes a closing run of free units that have memory: the first stretch at or after `from`, at most
+ * `most` units of it. MPX_NO_UNIT when there is none. */
+static uint32_t close_stretch(mpx_allocator *a, const mpx_caller *caller, uint32_t from,
+                              uint32_t most) {
+  uint32_t u = from;
+  while ((u = mpx_bits_find(a->busy, u, a->unit_count, false)) < a->unit_count) {
+    if (mpx_backed(a, u) != 0 && describe(a, u) == 0) {
+      uint32_t end = u + 1;
+      while (end - u < most && end < a->unit_count && !mpx_bit_is_set(a->busy, end) &&
+             mpx_backed(a, end) != 0)
+        end++;
+      make_closing(a, caller, u, end - u);
+      make_busy(a, u, end - u);
+      return u;
+    }
+    u++;
+  }
+  return MPX_NO_UNIT;
+}
+
+/* Some memory of the reserve, when that is more than it should be: what a hand on its way round the
+ * heap comes to, so that what is used again and again mostly stays. */
+static uint32_t close_excess(mpx_allocator *a, const mpx_caller *caller) {
+  if (a->map.dirty_steps <= a->dirty_limit)
+    return MPX_NO_UNIT;
+  uint32_t most = (a->map.dirty_steps - a->dirty_limit + FULL_STEPS - 1) / FULL_STEPS;
+  uint32_t closing = close_stretch(a, caller, a->map.hand, most);
+  if (closing == MPX_NO_UNIT)
+    closing = close_stretch(a, caller, 0, most);
+  a->map.hand = closing == MPX_NO_UNIT ? 0 : closing + 1;
+  return closing;
+}
+
+int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first, uint64_t state,
+                      uint32_t *ret_closing) {
   uint32_t count = mpx_state_count(state);
+  *ret_closing = MPX_NO_UNIT;
   int r = mpx_units_lock(a);
   if (r < 0)
     return r;
@@ -238,11 +273,13 @@ int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first
     r = MPROC_EPOINTER;
   } else {
     uncount_run(a, first, state);
-    r = a->map.dirty_steps + backed_steps(a, first, count) > a->dirty_limit;
-    if (r > 0)
+    if (a->map.dirty_steps + backed_steps(a, first, count) > 2 * a->dirty_limit) {
       make_closing(a, caller, first, count);
-    else
+      *ret_closing = first;
+    } else {
       make_free(a, first, count);
+      *ret_closing = close_excess(a, caller);
+    }
   }
   mpx_units_unlock(a);
   return r;
@@ -266,23 +303,14 @@ int mpx_units_take_over(mpx_allocator *a, const mpx_caller *caller, mpx_member d
   return r;
 }
 
-int mpx_units_take_dirty(mpx_allocator *a, const mpx_caller *caller, uint32_t *first) {
+int mpx_units_take_dirty(mpx_allocator *a, const mpx_caller *caller, uint32_t from,
+                         uint32_t *ret_closing) {
   int r = mpx_units_lock(a);
   if (r < 0)
     return r;
-  uint32_t u = *first;
-  while ((u = mpx_bits_find(a->busy, u, a->unit_count, false)) < a->unit_count && r == 0) {
-    if (mpx_backed(a, u) == 0 || describe(a, u) < 0) {
-      u++;
-      continue;
-    }
-    make_closing(a, caller, u, 1);
-    make_busy(a, u, 1);
-    *first = u;
-    r = 1;
-  }
+  *ret_closing = close_stretch(a, caller, from, UINT32_MAX);
   mpx_units_unlock(a);
-  return r;
+  return 0;
 }
 
 int mpx_units_close(mpx_allocator *a, uint32_t first) {

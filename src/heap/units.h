@@ -20,20 +20,21 @@ void mpx_units_rebuild(mpx_allocator *a);
 int mpx_units_take(mpx_allocator *a, uint64_t state, mpx_member owner, uint64_t run_bytes,
                    uint32_t *ret_first);
 
-/* Gives units back whose first is in `state`: MPROC_EPOINTER when it is in another, says
- * nothing. Returns 1 when their memory is more than the reserve holds: then they are a closing
- * run of the caller, who calls mpx_units_close() when it holds no lock any more. Takes the map's
- * lock. */
-int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first, uint64_t state);
+/* Gives units back whose first is in `state`; MPROC_EPOINTER when it is in another, says nothing.
+ * When the reserve becomes too large, *ret_closing is a closing run of the caller, who calls
+ * mpx_units_close() when it holds no lock any more; else MPX_NO_UNIT. Takes the map's lock. */
+int mpx_units_release(mpx_allocator *a, const mpx_caller *caller, uint32_t first, uint64_t state,
+                      uint32_t *ret_closing);
 
-/* Makes a closing run of `dead`'s run or closing run, in the caller's name: 1; 0 when it is not the
- * dead's any more. Takes the map's lock. */
+/* Makes a closing run of `dead`'s run or closing run, in the caller's name: 1; 0 when it is not
+ * the dead's any more. Takes the map's lock. */
 int mpx_units_take_over(mpx_allocator *a, const mpx_caller *caller, mpx_member dead,
                         uint32_t first);
 
-/* Makes a closing run of some free unit that has memory: 1; 0 when there is none, at or after
- * `*first`. Takes the map's lock. */
-int mpx_units_take_dirty(mpx_allocator *a, const mpx_caller *caller, uint32_t *first);
+/* Makes a closing run of the first free units at or after `from` that have memory; MPX_NO_UNIT when
+ * there are none. Takes the map's lock. */
+int mpx_units_take_dirty(mpx_allocator *a, const mpx_caller *caller, uint32_t from,
+                         uint32_t *ret_closing);
 
 /* Returns the memory of the caller's closing run to the system, and the units to the map. The
  * memory goes while no lock is held. */

@@ -1,8 +1,10 @@
 #include "process/boot.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "os/crash_point.h"
 #include "process/guardian.h"
+#include "process/settings.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -127,6 +129,7 @@ static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mpro
   bool guarded = record->guarded != 0;
   mpx_os_seal_release(record, size);
   mpx_os_close(handle);
+  mpx_log(MPROC_LOG_TRACE, "'%s': attached, about to run the entry", info.name);
   mpx_report_send(report, 0, "");
   mpx_os_close(report);
   MPROC_CRASH_POINT("boot.reported");
@@ -144,6 +147,7 @@ static bool is_sound(const mpx_boot_record *record, size_t size) {
 /* Called in the copy of mproc that the parent's start came from: its layout, its version. */
 static void run_record(const void *data, size_t size, mproc_handle handle) {
   const mpx_boot_record *record = data;
+  (void)mpx_log_from_environment(); /* a bad value was the parent's to report */
   if (!is_sound(record, size))
     give_up(((const mpx_boot_head *)data)->report,
             mpx_fail(MPROC_ERECORD, "the boot record does not fit this version of mproc"));

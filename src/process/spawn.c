@@ -46,6 +46,8 @@ static int seal_record(mproc_process *process, mpx_boot_record *record) {
   int r = mpx_os_seal_create("mproc-boot", parts, 3, &process->transient.record);
   mpx_registry_unlock();
   free(inherited);
+  mpx_log(MPROC_LOG_TRACE, "'%s': boot record of %llu bytes sealed", process->name,
+          (unsigned long long)record->head.size);
   return r < 0 ? mpx_fail(r, "cannot write the boot record of '%s' (%llu bytes): %s%s", process->name,
                           (unsigned long long)record->head.size, mproc_strerror(r),
                           mpx_os_limit_text(r))

@@ -1,6 +1,7 @@
 #include "process/start.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "heap/family.h"
 #include "os/crash_point.h"
 #include "process/child.h"
@@ -72,6 +73,8 @@ int mpx_start_begin(mproc_process *process, mpx_method method, bool report) {
     r = make_handles(process, report);
   if (r < 0)
     return mpx_start_end(process, r);
+  mpx_log(MPROC_LOG_TRACE, "'%s': slot %u claimed, handles made", process->name,
+          mpx_member_slot(process->member));
   MPROC_CRASH_POINT("start.prepared");
   return 0;
 }
@@ -107,6 +110,9 @@ static int await_report(mproc_process *process) {
 
 int mpx_start_end(mproc_process *process, int r) {
   bool has_child = r == 0;
+  if (has_child)
+    mpx_log(MPROC_LOG_TRACE, "'%s': process %lld made%s", process->name,
+            (long long)process->child.pid, process->guarded ? ", to be guarded" : "");
   MPROC_CRASH_POINT("start.cloned");
   if (has_child && process->guarded)
     r = mpx_guardian_watch(process);

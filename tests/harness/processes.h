@@ -39,7 +39,7 @@ static inline void sleep_ms(int ms) {
     continue;
 }
 
-/* ---- processes of mproc ----------------------------------------------------------------------- */
+/* ---- processes of mproc ---------------------------------------------------------------------- */
 
 static inline mproc_process *create_with(const mproc_process_options *options, mproc_entry *entry,
                                          const void *arg, size_t size) {
@@ -90,10 +90,10 @@ static inline int return_code(void *arg, size_t size) {
 static inline void check_family_works(void) {
   const int code = 42;
   FOR_BOTH_METHODS(method)
-    check_exited(start_by(method, return_code, &code, sizeof code), code);
+  check_exited(start_by(method, return_code, &code, sizeof code), code);
 }
 
-/* ---- any process ------------------------------------------------------------------------------ */
+/* ---- any process ----------------------------------------------------------------------------- */
 
 /* The state letter of /proc/PID/stat; 0 when there is no such process. */
 static inline char state_of(int64_t pid) {
@@ -140,8 +140,8 @@ static inline int descriptor_count(void) {
   return count;
 }
 
-/* The descriptor of the family's heap: the one that the first use of the heap opened. Call it before
- * that use. */
+/* The descriptor of the family's heap: the one that the first use of the heap opened. Call it
+ * before that use. */
 static inline int heap_descriptor(void) {
   bool open_before[256], found = false;
   int heap = -1;

@@ -1,5 +1,5 @@
-/* A program that runs with raised privileges. As root nothing is raised, so it is a copy that belongs
- * to one ordinary user and is run by another. */
+/* A program that runs with raised privileges. As root nothing is raised, so it is a copy that
+ * belongs to one ordinary user and is run by another. */
 #ifndef MPROC_TEST_SETUID_H
 #define MPROC_TEST_SETUID_H
 
@@ -26,8 +26,8 @@ static inline void need_setuid(void) {
     SKIP("TMPDIR is mounted nosuid (see /proc/mounts): set TMPDIR to a folder that is not");
 }
 
-/* Copies `program` into the case's folder, as a set-user-ID file or an ordinary one, where every user
- * can execute it. */
+/* Copies `program` into the case's folder, as a set-user-ID file or an ordinary one, where every
+ * user can execute it. */
 static inline const char *copy_program(const char *program, const char *name, bool raised) {
   const char *copy = test_tmp_path(name);
   CHECK_EQ(chmod(test_tmp_path("."), 0755), 0);
@@ -61,7 +61,8 @@ static inline int run_as_ordinary(const char *program, const char *argument, con
   return status;
 }
 
-static inline void run_setuid(const char *program, const char *argument, char *output, size_t size) {
+static inline void run_setuid(const char *program, const char *argument, char *output,
+                              size_t size) {
   need_setuid();
   const char *copy = copy_program(program, "raised", true);
   int status = run_as_ordinary(copy, argument, NULL, output, size);

@@ -1,0 +1,17 @@
+#ifndef MPROC_TEST_OWN_COPY_PLUGIN_H
+#define MPROC_TEST_OWN_COPY_PLUGIN_H
+
+typedef struct plugin_block {
+  int number;
+} plugin_block;
+
+typedef struct plugin_result {
+  int code;
+  int number;       /* after the child multiplied it in the plugin's heap */
+  const void *heap; /* a block in it */
+} plugin_result;
+
+int plugin_run(const char *method, plugin_result *ret_result);
+const char *plugin_error(void);
+
+#endif
