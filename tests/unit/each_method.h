@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +36,20 @@
 #else
 #define SANITIZED 0
 #endif
+
+/* Valgrind has its own mind about limits and core dumps. */
+static inline bool under_valgrind(void) {
+  const char *wrapper = getenv("MPROC_TEST_WRAPPER");
+  return wrapper && strstr(wrapper, "valgrind");
+}
+
+/* Whether this very process can have them: not in the portable build, under valgrind, ... */
+static inline bool has_pidfds(void) {
+  long fd = MPX_PORTABLE ? -1 : syscall(434 /* pidfd_open */, getpid(), 0);
+  if (fd >= 0)
+    (void)close((int)fd);
+  return fd >= 0;
+}
 
 /* ---- children ------------------------------------------------------------------------------- */
 

@@ -107,6 +107,8 @@ static int core_flag_of_a_plain_fork(int number) {
 }
 
 EACH_METHOD(core_flag_is_the_kernels) {
+  if (under_valgrind())
+    SKIP("valgrind writes core dumps of its own");
   int number = SIGABRT;
   int expected = core_flag_of_a_plain_fork(number);
   int64_t start = now_ms();

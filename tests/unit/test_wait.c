@@ -126,10 +126,10 @@ EACH_METHOD_LIMIT(forty_items, 60) {
   }
   for (int i = PROCESSES; i < ITEMS; i++)
     items[i] = readable_item(ends[0]);
-  CHECK(mproc_wait(items, ITEMS, 0, 10000) >= 1);
+  CHECK(mproc_wait(items, ITEMS, 0, MPROC_FOREVER) >= 1);
   CHECK_EQ(items[ITEMS - 1].ready, 0);
   CHECK_EQ(write(ends[1], "x", 1), 1);
-  CHECK_EQ(mproc_wait(items, ITEMS, 1, 10000), ITEMS);
+  CHECK_EQ(mproc_wait(items, ITEMS, 1, MPROC_FOREVER), ITEMS);
   for (int i = 0; i < ITEMS; i++)
     CHECK_EQ(items[i].ready, 1);
   for (int i = 0; i < PROCESSES; i++)
