@@ -1,9 +1,9 @@
-/* What does it cost to start a function in another process and join it, and does the cost grow with the
- * parent's memory?
+/* What does it cost to start a function in another process and join it, and does the cost grow with
+ * the parent's memory?
  *
- * In one run, interleaved: fork + waitpid and posix_spawn of this very program, bare, beside mproc's fork
- * and spawn, from a parent that holds 0 to 8 GB, private (4 KiB pages, touched) and in the shared heap.
- * CPython's multiprocessing stands beside it, from a small parent. */
+ * In one run, interleaved: fork + waitpid and posix_spawn of this very program, bare, beside
+ * mproc's fork and spawn, from a parent that holds 0 to 8 GB, private (4 KiB pages, touched) and in
+ * the shared heap. CPython's multiprocessing stands beside it, from a small parent. */
 #define _GNU_SOURCE
 #include "measure.h"
 
@@ -103,14 +103,15 @@ static void report(FILE *json, const char *memory, const double medians[PEERS]) 
   (void)snprintf(fields, sizeof fields,
                  "\"fork_us\":%.1f,\"mproc_fork_us\":%.1f,\"posix_spawn_us\":%.1f,"
                  "\"mproc_spawn_us\":%.1f",
-                 medians[BARE_FORK], medians[MPROC_FORK], medians[BARE_SPAWN], medians[MPROC_SPAWN]);
+                 medians[BARE_FORK], medians[MPROC_FORK], medians[BARE_SPAWN],
+                 medians[MPROC_SPAWN]);
   bench_json(json, "start", memory, fields);
 }
 
 /* Touched, so that there is something to copy; 4 KiB pages, as malloc gives them by default. */
 static void *hold_private(size_t size) {
-  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *memory =
+      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
     return NULL;
   (void)madvise(memory, size, MADV_NOHUGEPAGE);

@@ -10,8 +10,8 @@ double bench_now_us(void);
 /* The middle of `count` values, which are sorted in place. */
 double bench_median(double *values, size_t count);
 
-/* One JSON object per call to the file of --json, if there is one: {"bench":..., "case":..., fields}.
- * `fields` is JSON without braces. */
+/* One JSON object per call to the file of --json, if there is one: {"bench":..., "case":...,
+ * fields}. `fields` is JSON without braces. */
 void bench_json(FILE *file, const char *bench, const char *name, const char *fields);
 
 /* The machine, as one line and as JSON fields. */

@@ -33,8 +33,7 @@ extern "C" {
  * (which does not fix the choice).
  * Errors: MPROC_EMETHOD (unknown name; the detail lists the valid ones), -ENOSYS (not on this
  * system). */
-MPROC_API int mproc_get_context(const mproc_context **ret_context,
-                                const char *method);
+MPROC_API int mproc_get_context(const mproc_context **ret_context, const char *method);
 
 /* Makes a context with settings of its own; strings are copied.
  * Errors: as mproc_get_context, -EINVAL (a reserved field is set), -ENOMEM. */

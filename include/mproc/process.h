@@ -1,11 +1,11 @@
 /* Process: a function, or a command, in a process of its own. Python's Process.
  *
- * What it is  create -> start -> join -> close. The child gets its own writable copy of the argument
+ * What it is create -> start -> join -> close. The child gets its own writable copy of the argument
  *             block; pointers into the shared heap inside it are valid under every start method.
- * Ownership   mproc_process_create copies everything it is given except handles, which are borrowed
+ * Ownership mproc_process_create copies everything it is given except handles, which are borrowed
  *             until start returns. mproc_process_close releases.
- * Threads     any thread of the process that created the object.
- * After fork  a child must not use its parent's objects: calls return MPROC_ENOTCREATOR. */
+ * Threads any thread of the process that created the object. After fork a child must not use its
+ * parent's objects: calls return MPROC_ENOTCREATOR. */
 #ifndef MPROC_PROCESS_H
 #define MPROC_PROCESS_H
 
@@ -18,9 +18,10 @@
 
 typedef struct mproc_process mproc_process;
 
-/* What a child runs: `arg` is the child's own copy of the argument block, 64-byte aligned, writable,
- * valid to the child's end, NULL when `size` is 0. The result, 0 to 255, is the exit code. Calling
- * exit() instead is allowed: handlers that the entry registered run, the parent's do not. */
+/* What a child runs: `arg` is the child's own copy of the argument block, 64-byte aligned,
+ * writable, valid to the child's end, NULL when `size` is 0. The result, 0 to 255, is the exit
+ * code. Calling exit() instead is allowed: handlers that the entry registered run, the parent's do
+ * not. */
 typedef int mproc_entry(void *arg, size_t size);
 
 /* A handle that the child gets besides the standard streams; it asks for it by name. */
@@ -165,18 +166,15 @@ MPROC_API int64_t mproc_process_pid(mproc_process *process);
 MPROC_API const char *mproc_process_name(mproc_process *process);
 
 /* The state now. A process that ended has its status taken, as by a join that does not wait. */
-MPROC_API int mproc_process_status(mproc_process *process,
-                                                   mproc_status *ret_status);
+MPROC_API int mproc_process_status(mproc_process *process, mproc_status *ret_status);
 
 /* What it used. Errors: -EAGAIN (it runs), MPROC_ESTATUS_UNKNOWN (another part of the program took
  * the status, and the figures with it). */
-MPROC_API int mproc_process_rusage(mproc_process *process,
-                                                   mproc_rusage *ret_rusage);
+MPROC_API int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage);
 
 /* A handle that becomes readable when the process ends: for poll, epoll, libuv, mproc_wait.
  * Borrowed until close; do not read it. */
-MPROC_API int mproc_process_sentinel(mproc_process *process,
-                                                     mproc_handle *ret_handle);
+MPROC_API int mproc_process_sentinel(mproc_process *process, mproc_handle *ret_handle);
 
 /* Says a status in words: "exited with code 3 after 0.2 s", "killed by SIGSEGV (core dumped) after
  * 1.2 s, peak 84 MB". Writes at most `size` bytes, NUL included; returns `buffer`. */
@@ -198,15 +196,16 @@ MPROC_API int mproc_parent_process(mproc_process_info *ret_info);
 MPROC_API int mproc_parent_is_alive(void);
 
 /* A handle that becomes readable when the parent ends. Borrowed for the life of the process.
- * Errors: -ESRCH in the main process; -ENOSYS while the parent lives, on a kernel without pidfds: ask
- * mproc_parent_is_alive() from time to time there. */
+ * Errors: -ESRCH in the main process; -ENOSYS while the parent lives, on a kernel without pidfds:
+ * ask mproc_parent_is_alive() from time to time there. */
 MPROC_API int mproc_parent_sentinel(mproc_handle *ret_handle);
 
 /* Joins those children that ended, stores up to `capacity` of those that run in `children`
  * (borrowed) and returns how many run. */
 MPROC_API int mproc_active_children(mproc_process **children, size_t capacity);
 
-/* The CPUs that this process may use: affinity and cgroup quota (rounded up) counted. At least 1. */
+/* The CPUs that this process may use: affinity and cgroup quota (rounded up) counted. At least
+ * 1. */
 MPROC_API int mproc_cpu_count(void);
 
 /* Runs `hook(user)` in every child that a fork makes, before its entry, in order of registration.

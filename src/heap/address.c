@@ -3,9 +3,9 @@
 #define GIB (1ULL << 30)
 
 /* In order of preference. On x86-64 the first lies below the lowest address of a PIE program
- * (0x5555_5555_4000; randomisation only adds) and inside what ASan, TSan and MSan leave to programs: 0
- * of 2,000 tries failed over PIE, non-PIE, static and all sanitizers. The low ones serve valgrind, whose
- * programs see 16 TiB, the last ones 39-bit arm64. */
+ * (0x5555_5555_4000; randomisation only adds) and inside what ASan, TSan and MSan leave to
+ * programs: 0 of 2,000 tries failed over PIE, non-PIE, static and all sanitizers. The low ones
+ * serve valgrind, whose programs see 16 TiB, the last ones 39-bit arm64. */
 static const struct {
   uint64_t start, length;
 } windows[] = {{0x551000000000, 256 * GIB}, {0x511000000000, 256 * GIB},

@@ -16,8 +16,8 @@ enum { UNIT = 64 * 1024, HEADER_SIZE = 4096, VERSION = 1 };
 #define SCANNED_SIZE ((uint64_t)256 << 20)
 #define LARGEST_SIZE ((uint64_t)240 << 30) /* with its metadata it fits an address window */
 
-/* What this process knows. Written under `maker`, or by the only thread of a fresh child; after that
- * read freely: `header` is stored last. */
+/* What this process knows. Written under `maker`, or by the only thread of a fresh child; after
+ * that read freely: `header` is stored last. */
 static struct {
   _Atomic int64_t maker; /* pid of the process whose thread makes the family now */
   size_t wanted_size;
@@ -26,8 +26,8 @@ static struct {
   _Atomic(mpx_header *) header;
 } family;
 
-/* Who this process is. In a page of its own that any fork wipes: a child of the host's own fork() reads
- * 0 and is no member, whatever the rest of its copied memory says. */
+/* Who this process is. In a page of its own that any fork wipes: a child of the host's own fork()
+ * reads 0 and is no member, whatever the rest of its copied memory says. */
 typedef struct identity {
   _Atomic uint64_t member;
 } identity;
@@ -57,16 +57,15 @@ bool mpx_family_is_foreign(void) {
   return atomic_load_explicit(&family.header, memory_order_acquire) && mpx_family_self() == 0;
 }
 
-/* ---- the segment ------------------------------------------------------------------------------ */
+/* ---- the segment ----------------------------------------------------------------------------- */
 
 static uint64_t round_up(uint64_t value, uint64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
 static uint64_t tables_size(void) {
-  return round_up(HEADER_SIZE + MPX_SLOT_COUNT * sizeof(mpx_slot) +
-                      MPX_POOL_COUNT * sizeof(mpx_cell),
-                  UNIT);
+  return round_up(
+      HEADER_SIZE + MPX_SLOT_COUNT * sizeof(mpx_slot) + MPX_POOL_COUNT * sizeof(mpx_cell), UNIT);
 }
 
 static uint64_t segment_size(uint64_t data_size) {
@@ -92,8 +91,8 @@ static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_bas
   mproc_handle handle;
   int r = mpx_os_segment_create(size, &handle);
   if (r < 0)
-    return mpx_fail(r, "cannot create the shared heap of %llu bytes: %s%s", (unsigned long long)size,
-                    mproc_strerror(r), mpx_os_limit_text(r));
+    return mpx_fail(r, "cannot create the shared heap of %llu bytes: %s%s",
+                    (unsigned long long)size, mproc_strerror(r), mpx_os_limit_text(r));
   r = map_somewhere(handle, size, ret_base);
   if (r == 0)
     r = mpx_os_segment_identify(handle, &family.id);
@@ -109,8 +108,8 @@ static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_bas
   return 0;
 }
 
-/* Valgrind's leak check reads what is mapped, and reading a hole of shared memory fills it: a heap of
- * half the memory would take it all, and minutes. */
+/* Valgrind's leak check reads what is mapped, and reading a hole of shared memory fills it: a heap
+ * of half the memory would take it all, and minutes. */
 static uint64_t default_size(void) {
   uint64_t half = mpx_os_memory_limit() / 2;
   uint64_t most = mpx_os_memory_is_scanned() ? SCANNED_SIZE : LARGEST_SIZE;
@@ -151,7 +150,7 @@ static int fill_segment(unsigned char *base, uint64_t size, uint64_t data_size) 
                             &header->allocator);
 }
 
-/* ---- becoming a member ------------------------------------------------------------------------- */
+/* ---- becoming a member ----------------------------------------------------------------------- */
 
 static int prepare_identity(void) {
   if (self_identity)
@@ -196,7 +195,8 @@ static int become(mpx_header *header, mpx_member member) {
     return mpx_fail(MPROC_EBOOT, "the parent died during the start");
   /* The claimer's word stands where it came first; it may be dead and never say it. */
   int64_t unknown = 0;
-  (void)atomic_compare_exchange_strong(&mpx_table_slot(header, member)->pid, &unknown, mpx_os_pid());
+  (void)atomic_compare_exchange_strong(&mpx_table_slot(header, member)->pid, &unknown,
+                                       mpx_os_pid());
   MPROC_CRASH_POINT("family.taken");
   r = enter_thread(header, member);
   if (r < 0)
@@ -209,6 +209,7 @@ static int become(mpx_header *header, mpx_member member) {
 static int create_family(void) {
   uint64_t size, data_size;
   void *base;
+  mpx_os_stdio_ensure(); /* the segment's descriptor must not become a standard stream */
   int r = prepare_identity();
   if (r < 0)
     return r;
@@ -238,8 +239,8 @@ fail:
   return r;
 }
 
-/* A lock that belongs to a process: a stranger's fork while another thread makes the family copies it
- * closed, and nobody there would ever open it. */
+/* A lock that belongs to a process: a stranger's fork while another thread makes the family copies
+ * it closed, and nobody there would ever open it. */
 static void lock_making(void) {
   int64_t self = mpx_os_pid(), maker = 0;
   while (!atomic_compare_exchange_strong(&family.maker, &maker, self)) {
@@ -335,10 +336,10 @@ int mpx_family_attach(const mpx_family_ticket *ticket) {
   return become(header, ticket->member);
 }
 
-/* ---- the dead ---------------------------------------------------------------------------------- */
+/* ---- the dead -------------------------------------------------------------------------------- */
 
-/* Blocks and cells first: if the process dies in between, the slot still names the dead one, and whoever
- * comes next does it again. Every step may be done twice, also at once by two processes. */
+/* Blocks and cells first: if the process dies in between, the slot still names the dead one, and
+ * whoever comes next does it again. Every step may be done twice, also at once by two processes. */
 void mpx_family_bury(mpx_member member) {
   mpx_header *header = mpx_family_header();
   if (!header || !mpx_table_slot(header, member))

@@ -13,7 +13,8 @@
 
 struct mpx_allocator;
 
-/* The segment's first page. Written by its creator before anybody else can see it, except as noted. */
+/* The segment's first page. Written by its creator before anybody else can see it, except as
+ * noted. */
 typedef struct mpx_header {
   char magic[8];
   uint32_t version;
@@ -41,28 +42,29 @@ typedef struct mpx_family_ticket {
 /* The limit for a family that this process may create later; 0: half of the memory. */
 void mpx_family_set_size(size_t size);
 
-/* The calling thread as a member: makes the family at first use, and a cell for a thread that has none.
- * Stores the thread's cell. MPROC_EFOREIGN, MPROC_EADDRESS, -ENOMEM, ...; says why. */
+/* The calling thread as a member: makes the family at first use, and a cell for a thread that has
+ * none. Stores the thread's cell. MPROC_EFOREIGN, MPROC_EADDRESS, -ENOMEM, ...; says why. */
 int mpx_family_enter(uint32_t *ret_cell);
 
-/* The header, or NULL before the family exists in this process (also in a foreign child: it must not
- * touch it). */
+/* The header, or NULL before the family exists in this process (also in a foreign child: it must
+ * not touch it). */
 mpx_header *mpx_family_header(void);
 /* The calling process; 0 when it is no member. */
 mpx_member mpx_family_self(void);
 /* Whether this process was a member's copy made by somebody else's fork(). */
 bool mpx_family_is_foreign(void);
 
-/* A ticket for a new member, naming a segment handle that this process holds. MPROC_EHEAPLOST when user
- * code closed it. */
+/* A ticket for a new member, naming a segment handle that this process holds. MPROC_EHEAPLOST when
+ * user code closed it. */
 int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket);
-/* In a forked child of a start: the copied family is ours, under the slot that was claimed for us. */
+/* In a forked child of a start: the copied family is ours, under the slot that was claimed for
+ * us. */
 int mpx_family_adopt(mpx_member member);
 /* In a spawned child: maps the segment and takes its slot. -EEXIST: the address is taken here. */
 int mpx_family_attach(const mpx_family_ticket *ticket);
 
-/* Gives back what a dead process held: its owned blocks, its cells, its slot. `member` was seen dead or
- * was joined by its parent. Any member may call it, also twice. */
+/* Gives back what a dead process held: its owned blocks, its cells, its slot. `member` was seen
+ * dead or was joined by its parent. Any member may call it, also twice. */
 void mpx_family_bury(mpx_member member);
 /* Looks for the dead whose parents died too. `all`: every slot, else a few. */
 void mpx_family_sweep(bool all);

@@ -54,7 +54,8 @@ void *mproc_heap_aligned_alloc(size_t alignment, size_t size) {
 
 void *mproc_heap_calloc(size_t count, size_t size) {
   if (size && count > SIZE_MAX / size) {
-    (void)mpx_fail(MPROC_EHEAPFULL, "%zu blocks of %zu bytes are more than any heap holds", count, size);
+    (void)mpx_fail(MPROC_EHEAPFULL, "%zu blocks of %zu bytes are more than any heap holds", count,
+                   size);
     return NULL;
   }
   void *block = mproc_heap_alloc(count * size);
@@ -89,8 +90,9 @@ int mproc_heap_prefault(void *start, size_t size) {
   if (r < 0)
     return r;
   if (!mpx_allocator_contains(allocator, start, size))
-    return mpx_fail(MPROC_EPOINTER, "%p and the %zu bytes from it are not inside one block of the heap",
-                    start, size);
+    return mpx_fail(MPROC_EPOINTER,
+                    "%p and the %zu bytes from it are not inside one block of the heap", start,
+                    size);
   uintptr_t page = mpx_os_page_size();
   uintptr_t first = (uintptr_t)start / page * page;
   uintptr_t end = ((uintptr_t)start + size + page - 1) / page * page;

@@ -115,7 +115,7 @@ bool mpx_table_release(mpx_header *header, mpx_member member) {
                                                  memory_order_acq_rel, memory_order_relaxed);
 }
 
-/* ---- cells ------------------------------------------------------------------------------------ */
+/* ---- cells ----------------------------------------------------------------------------------- */
 
 mpx_cell *mpx_cell_at(mpx_header *header, uint32_t index) {
   if (index < MPX_SLOT_COUNT)
@@ -124,8 +124,8 @@ mpx_cell *mpx_cell_at(mpx_header *header, uint32_t index) {
   return index < MPX_POOL_COUNT ? &header->pool[index] : NULL;
 }
 
-/* If the process dies after the CAS and before HELD, the cell names a member that is dead by its other
- * cells, or is found by pid and start time, and comes back when that member is buried. */
+/* If the process dies after the CAS and before HELD, the cell names a member that is dead by its
+ * other cells, or is found by pid and start time, and comes back when that member is buried. */
 static bool take_cell(mpx_cell *cell, mpx_member member) {
   uint64_t nobody = 0;
   if (!atomic_compare_exchange_strong_explicit(&cell->owner, &nobody, member, memory_order_acq_rel,
@@ -162,8 +162,8 @@ int mpx_cell_take(mpx_header *header, mpx_member member, uint32_t *ret_cell) {
   return mpx_fail(-EAGAIN, "more than %d threads of the family use mproc at once", MPX_POOL_COUNT);
 }
 
-/* If the process dies between the two, the next owner finds the lock held by a dead thread and gets it
- * all the same. */
+/* If the process dies between the two, the next owner finds the lock held by a dead thread and gets
+ * it all the same. */
 void mpx_cell_release(mpx_cell *cell) {
   atomic_store_explicit(&cell->owner, 0, memory_order_release);
   MPROC_CRASH_POINT("cell.released");
@@ -193,7 +193,7 @@ void mpx_cell_free_all(mpx_header *header, mpx_member member) {
   (void)any_cell(header, member, free_cell);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static bool is_held(mpx_cell *cell, mpx_member member) {
   return atomic_load_explicit(&cell->owner, memory_order_acquire) == (member | MPX_CELL_HELD);
@@ -208,8 +208,8 @@ static bool thread_lives(mpx_cell *cell, mpx_member member) {
   return taken;
 }
 
-/* A lock that can be had although its cell says HELD. The second look: the thread may have ended by itself
- * between the first and the lock. */
+/* A lock that can be had although its cell says HELD. The second look: the thread may have ended by
+ * itself between the first and the lock. */
 static bool thread_vanished(mpx_cell *cell, mpx_member member) {
   if (!is_held(cell, member) || mpx_os_robust_trylock(&cell->life) < 0)
     return false;
@@ -218,8 +218,8 @@ static bool thread_vanished(mpx_cell *cell, mpx_member member) {
   return vanished;
 }
 
-/* Whether the claimer of a slot is dead. While it fills in the slot only its own slot's number is known:
- * somebody who got that slot after its death hides it until he ends. */
+/* Whether the claimer of a slot is dead. While it fills in the slot only its own slot's number is
+ * known: somebody who got that slot after its death hides it until he ends. */
 static bool claim_is_dead(mpx_header *header, const mpx_slot *slot, uint64_t tag) {
   mpx_member claimer = slot->parent;
   if (tag_state(tag) == MPX_SLOT_CLAIMING) {

@@ -1,22 +1,23 @@
-/* The process table: a slot for each process of the family, a cell for each of its threads that takes
- * locks.
+/* The process table: a slot for each process of the family, a cell for each of its threads that
+ * takes locks.
  *
  * A slot's life
- *   FREE --claim (parent)--> CLAIMING --> CLAIMED --take (child)--> RUNNING --bury (anybody)--> FREE
- * `tag` holds state and generation in one word, so that every step is one CAS and a name of a process
- * (mpx_member: slot and generation) can never mean its successor. While the claimer fills in the slot
- * (CLAIMING), the tag also holds the claimer's slot: `parent` is still somebody else's.
+ *   FREE --claim (parent)--> CLAIMING --> CLAIMED --take (child)--> RUNNING --bury (any)--> FREE
+ * `tag` holds state and generation in one word, so that every step is one CAS and a name of a
+ * process (mpx_member: slot and generation) can never mean its successor. While the claimer fills
+ * in the slot (CLAIMING), the tag also holds the claimer's slot: `parent` is still somebody else's.
  *
  * A cell is the proof of life: its thread holds the robust lock in it as long as it lives, and the
- * kernel lets go when the thread ends by force: exit, kill or exec of the process. A thread that ends
- * by itself gives the cell back first. So "HELD, and the lock can be had" means that the process is
- * dead. */
+ * kernel lets go when the thread ends by force: exit, kill or exec of the process. A thread that
+ * ends by itself gives the cell back first. So "HELD, and the lock can be had" means that the
+ * process is dead. */
 #ifndef MPX_HEAP_TABLE_H
 #define MPX_HEAP_TABLE_H
 
 #include "os/os.h"
 
-/* A process: slot + 1 in the upper, generation in the lower half. 0 is nobody, or the family itself. */
+/* A process: slot + 1 in the upper, generation in the lower half. 0 is nobody, or the family
+ * itself. */
 typedef uint64_t mpx_member;
 
 enum { MPX_SLOT_COUNT = 8192, MPX_POOL_COUNT = 24576, MPX_NO_CELL = -1 };
@@ -60,14 +61,16 @@ struct mpx_header;
 mpx_member mpx_member_make(uint32_t slot, uint32_t generation);
 uint32_t mpx_member_slot(mpx_member member);
 
-/* The slot a member has, or NULL when it was buried. Bounds-checked: members come from shared memory. */
+/* The slot a member has, or NULL when it was buried. Bounds-checked: members come from shared
+ * memory. */
 mpx_slot *mpx_table_slot(struct mpx_header *header, mpx_member member);
 /* Takes a free slot for a child of `parent`. MPROC_ETABLEFULL, says why. */
 int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);
 /* The child's step: -ESTALE when the slot was swept meanwhile (its parent died). */
 int mpx_table_take(struct mpx_header *header, mpx_member member);
-/* Frees a slot that was claimed by a process which died before its child took it; nothing happens if the
- * child took it meanwhile. Returns whether the slot is done with: false for one that was taken. */
+/* Frees a slot that was claimed by a process which died before its child took it; nothing happens
+ * if the child took it meanwhile. Returns whether the slot is done with: false for one that was
+ * taken. */
 bool mpx_table_sweep_claim(struct mpx_header *header, uint32_t index);
 /* One CAS: true for exactly one caller, who owns the remains. */
 bool mpx_table_release(struct mpx_header *header, mpx_member member);
@@ -80,8 +83,9 @@ void mpx_cell_release(mpx_cell *cell);
 /* Frees the cells that a dead process left. */
 void mpx_cell_free_all(struct mpx_header *header, mpx_member member);
 
-/* Whether a process is dead for sure: one of its threads vanished with its cell held, or all released
- * theirs and no process of its pid and start time lives. A claimed slot is dead with its parent. */
+/* Whether a process is dead for sure: one of its threads vanished with its cell held, or all
+ * released theirs and no process of its pid and start time lives. A claimed slot is dead with its
+ * parent. */
 bool mpx_member_is_dead(struct mpx_header *header, mpx_member member);
 
 #endif

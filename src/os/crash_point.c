@@ -24,7 +24,8 @@ void mpx_crash_point(const char *name) {
     rest += 5;
   }
   int nth = *rest == ':' ? atoi(rest + 1) : 1;
-  /* A child that shares our memory until its exec counts in it too: it must not save the next one. */
+  /* A child that shares our memory until its exec counts in it too: it must not save the next
+   * one. */
   int pass = atomic_fetch_add(&passes, 1) + 1;
   if (pass == nth || (pass > nth && signal_number == SIGKILL))
     (void)kill(getpid(), signal_number); /* raise() of some libc hits the parent of a vfork */

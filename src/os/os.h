@@ -9,8 +9,8 @@
  *   - Every handle is born close-on-exec (not inheritable on Windows). -1 is no handle.
  *   - EINTR never shows.
  *   - No type, constant or descriptor number of POSIX appears here, and none above this layer.
- * Functions marked [child] are async-signal-safe: they run between fork or clone and the exec or the
- * entry. */
+ * Functions marked [child] are async-signal-safe: they run between fork or clone and the exec or
+ * the entry. */
 #ifndef MPX_OS_H
 #define MPX_OS_H
 
@@ -26,12 +26,12 @@
 #define MPX_NO_HANDLE ((mproc_handle)-1)
 #define MPX_OS_PATH_SIZE 4096 /* bytes of a path, NUL included */
 
-/* ---- time ----------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 int64_t mpx_os_now(void);
 void mpx_os_sleep(int64_t duration_ns);
 
-/* ---- handles and files ---------------------------------------------------------------------- */
+/* ---- handles and files ----------------------------------------------------------------------- */
 
 /* A one-way channel: bytes written to ends[1] are read from ends[0]. */
 int mpx_os_pipe(mproc_handle ret_ends[2]);
@@ -59,22 +59,24 @@ typedef struct mpx_poll_item {
   bool invalid;  /* result: the handle is not open */
 } mpx_poll_item;
 
-/* Waits until at least one item is ready, invalid, or the deadline has passed; returns the number of
- * ready and invalid ones, 0 at the deadline. Any count, also 0 (then it sleeps). MPX_NO_HANDLE is left
- * out: neither ready nor invalid. */
+/* Waits until at least one item is ready, invalid, or the deadline has passed; returns the number
+ * of ready and invalid ones, 0 at the deadline. Any count, also 0 (then it sleeps). MPX_NO_HANDLE
+ * is left out: neither ready nor invalid. */
 int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns);
 
-/* ---- a channel that carries handles ------------------------------------------------------------- */
+/* ---- a channel that carries handles ---------------------------------------------------------- */
 
 /* Two connected ends; messages keep their bounds. */
 int mpx_os_channel(mproc_handle ret_ends[2]);
-/* Sends a message with a handle (or MPX_NO_HANDLE), which stays the caller's. -EPIPE: nobody listens. */
+/* Sends a message with a handle (or MPX_NO_HANDLE), which stays the caller's. -EPIPE: nobody
+ * listens. */
 int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_handle handle);
-/* Takes a message that is there: 1, or 0 when the other end is closed by all. -EAGAIN: none is there. The
- * handle is the caller's; MPX_NO_HANDLE when none came, also when there was no room for one. */
+/* Takes a message that is there: 1, or 0 when the other end is closed by all. -EAGAIN: none is
+ * there. The handle is the caller's; MPX_NO_HANDLE when none came, also when there was no room for
+ * one. */
 int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_handle *ret_handle);
 
-/* ---- threads -------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 /* A lock between threads of one process. Zero-initialised by MPX_OS_MUTEX_INIT. */
 typedef struct mpx_os_mutex {
@@ -110,7 +112,7 @@ int mpx_os_robust_trylock(mpx_os_robust *lock);
 /* [child] */
 void mpx_os_robust_unlock(mpx_os_robust *lock);
 
-/* ---- waiting on a word ------------------------------------------------------------------------ */
+/* ---- waiting on a word ----------------------------------------------------------------------- */
 
 /* Sleeps while *word == expected, until woken or the deadline; may return early for no reason.
  * Works between processes that share the word's memory. [child] */
@@ -118,7 +120,7 @@ void mpx_os_word_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadlin
 /* [child] */
 void mpx_os_word_wake_all(_Atomic uint32_t *word);
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Anonymous shared memory of `size` bytes that no process can open by name; its size is final. */
 int mpx_os_segment_create(size_t size, mproc_handle *ret_handle);
@@ -129,11 +131,12 @@ typedef struct mpx_segment_id {
   uint64_t size;
 } mpx_segment_id;
 int mpx_os_segment_identify(mproc_handle handle, mpx_segment_id *ret_id);
-/* Maps the segment at exactly `address`, left out of core dumps; -EEXIST when something is there. */
+/* Maps the segment at exactly `address`, left out of core dumps; -EEXIST when something is
+ * there. */
 int mpx_os_segment_map(mproc_handle handle, void *address, size_t size);
 void mpx_os_segment_unmap(void *address, size_t size);
-/* Backs the pages with memory now, so that a later write cannot fail: -ENOMEM when there is none. The
- * range is of whole pages of mpx_os_page_size(). */
+/* Backs the pages with memory now, so that a later write cannot fail: -ENOMEM when there is none.
+ * The range is of whole pages of mpx_os_page_size(). */
 int mpx_os_commit(void *start, size_t size);
 /* Gives the pages back to the system; they read as zero after. */
 int mpx_os_decommit(void *start, size_t size);
@@ -165,10 +168,11 @@ uint64_t mpx_os_memory_headroom(void);
 /* CPUs by affinity and by cgroup quota, rounded up; at least 1. */
 int mpx_os_cpu_count(void);
 
-/* ---- this process ------------------------------------------------------------------------------ */
+/* ---- this process ---------------------------------------------------------------------------- */
 
 int64_t mpx_os_pid(void);
-/* When a process started, in units that never repeat for one pid while the machine is up. -ESRCH. */
+/* When a process started, in units that never repeat for one pid while the machine is up.
+ * -ESRCH. */
 int64_t mpx_os_start_time(int64_t pid);
 /* Raised privileges: set-user-ID, file capabilities. Then no MPROC_* variable may be read. */
 bool mpx_os_is_secure(void);
@@ -189,11 +193,11 @@ int mpx_os_at_exit_barrier(void (*last)(int code));
 _Noreturn void mpx_os_exit_now(int code);
 /* At the end of a child: flushes every output stream whose lock can be had. */
 void mpx_os_stdio_finish(void);
-/* Points stdin, stdout and stderr at the null device where they are closed, so that no descriptor of
- * mproc's becomes one of them. */
+/* Points stdin, stdout and stderr at the null device where they are closed, so that no descriptor
+ * of mproc's becomes one of them. */
 void mpx_os_stdio_ensure(void);
 
-/* ---- modules: where a function lives ------------------------------------------------------------ */
+/* ---- modules: where a function lives --------------------------------------------------------- */
 
 /* A file with code in it. Two are the same only when kind, size and bytes are equal. */
 typedef struct mpx_module_id {
@@ -218,13 +222,13 @@ bool mpx_os_module_find(const mpx_module_id *id, bool is_main, uintptr_t *ret_ba
 /* Finds a loaded module with this identity, else loads `path`; says why not.
  * MPROC_ENOMODULE: no such file or not loadable; MPROC_EMISMATCH: a file with another identity. */
 int mpx_os_module_load(const char *path, const mpx_module_id *id, mpx_module *ret_module);
-/* What to execute to run this very program again: a path that stays the same file when the program is
- * replaced on disk, where there is one. */
+/* What to execute to run this very program again: a path that stays the same file when the program
+ * is replaced on disk, where there is one. */
 int mpx_os_self_executable(char path[MPX_OS_PATH_SIZE]);
 /* The program's name as ps would show it, without directories. Static storage. */
 const char *mpx_os_program_name(void);
 
-/* ---- processes ------------------------------------------------------------------------------------ */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 /* Where the set-up of a child failed. */
 typedef enum mpx_stage {
@@ -241,8 +245,8 @@ typedef enum mpx_stage {
   MPX_STAGE_EXEC
 } mpx_stage;
 const char *mpx_os_stage_text(mpx_stage stage);
-/* Which limit a failed call hit, to be put behind the error's own text: " (the limit on ...)"; "" for an
- * error that no limit causes. Static storage. */
+/* Which limit a failed call hit, to be put behind the error's own text: " (the limit on ...)"; ""
+ * for an error that no limit causes. Static storage. */
 const char *mpx_os_limit_text(int code);
 
 /* What a child is to be, all of it prepared by the parent. Borrowed during the call. */
@@ -250,8 +254,8 @@ typedef struct mpx_launch {
   const char *path; /* spawn: the file to execute */
   char *const *argv;
   char *const *environment; /* NULL: the caller's */
-  /* spawn: inside `environment`, room for 20 digits and a NUL, where the child writes its own pid before
-   * the exec; NULL without one */
+  /* spawn: inside `environment`, room for 20 digits and a NUL, where the child writes its own pid
+   * before the exec; NULL without one */
   char *marker;
   const char *cwd;             /* NULL: the caller's */
   const mproc_stream *streams; /* three */
@@ -289,36 +293,39 @@ typedef struct mpx_exit {
  * lives. Call it before a start: *ret_held is that other end, to be closed by the parent after the
  * start and kept open by the child, or MPX_NO_HANDLE where the system needs none. */
 int mpx_os_child_prepare(mpx_child *child, mproc_handle *ret_held);
-/* Starts launch->path as a child prepared before. The caller's signal mask, handlers and descriptors do
- * not leak into it. Returns when the exec succeeded; a failure of any step before comes back here, with
- * *ret_stage, and leaves no process behind. */
+/* Starts launch->path as a child prepared before. The caller's signal mask, handlers and
+ * descriptors do not leak into it. Returns when the exec succeeded; a failure of any step before
+ * comes back here, with *ret_stage, and leaves no process behind. */
 int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stage);
 /* Whether a process can be copied here: false on Windows. */
 bool mpx_os_has_fork(void);
-/* Runs the three around every fork() of this process, as pthread_atfork does; nothing where there is no
- * fork. */
+/* Runs the three around every fork() of this process, as pthread_atfork does; nothing where there
+ * is no fork. */
 void mpx_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
 /* Copies the process, with its atfork handlers run. Returns 1 in the child, 0 in the parent. Where
- * another part of the program reaped the child at once, the sentinel is a handle that is readable for
- * ever, and no pidfd. */
+ * another part of the program reaped the child at once, the sentinel is a handle that is readable
+ * for ever, and no pidfd. */
 int mpx_os_fork(mpx_child *child);
-/* Applies a launch to the calling process, itself a fresh child made by `parent_pid`: everything except
- * path, argv, environment, marker and keep. [child] */
+/* Applies a launch to the calling process, itself a fresh child made by `parent_pid`: everything
+ * except path, argv, environment, marker and keep. [child] */
 int mpx_os_apply(const mpx_launch *launch, int64_t parent_pid, mpx_stage *ret_stage);
-/* Marks every handle but the standard streams and those listed as not passing on an exec. [child] */
+/* Marks every handle but the standard streams and those listed as not passing on an exec.
+ * [child] */
 int mpx_os_keep_only(const mproc_handle *keep, size_t count);
-/* Takes the status of a child that ended: 1 and *ret_exit, or 0 while it runs. Never waits, never touches
- * another child. */
+/* Takes the status of a child that ended: 1 and *ret_exit, or 0 while it runs. Never waits, never
+ * touches another child. */
 int mpx_os_child_poll(const mpx_child *child, mpx_exit *ret_exit);
-/* Sends the system's terminate, kill or interrupt to exactly this child; 0 also when it has ended. */
+/* Sends the system's terminate, kill or interrupt to exactly this child; 0 also when it has
+ * ended. */
 typedef enum mpx_signal { MPX_SIGNAL_TERMINATE, MPX_SIGNAL_KILL, MPX_SIGNAL_INTERRUPT } mpx_signal;
 int mpx_os_child_signal(const mpx_child *child, mpx_signal signal);
-/* A sentinel for a process that is no child of ours; -ESRCH when it is gone, -ENOSYS without pidfds. */
+/* A sentinel for a process that is no child of ours; -ESRCH when it is gone, -ENOSYS without
+ * pidfds. */
 int mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
 /* Kills a process by its sentinel (a pidfd), or by pid and start time without one. */
 void mpx_os_process_kill(int64_t pid, int64_t start_time, mproc_handle sentinel);
-/* Makes the process deaf to the terminal and to polite signals, and gives it all the descriptors that the
- * system allows: for one that must outlive its surroundings. */
+/* Makes the process deaf to the terminal and to polite signals, and gives it all the descriptors
+ * that the system allows: for one that must outlive its surroundings. */
 void mpx_os_detach(void);
 /* Whether some process with this pid and start time lives (a zombie does not). */
 bool mpx_os_process_is_alive(int64_t pid, int64_t start_time);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the parent ------------------------------------------------------------------------------------ */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 static void run_record(const void *data, size_t size, mproc_handle handle);
 
@@ -62,7 +62,7 @@ int mpx_boot_spawn(const mpx_boot_launch *boot, mpx_child *child, mpx_stage *ret
   return r;
 }
 
-/* ---- the child ------------------------------------------------------------------------------------- */
+/* ---- the child ------------------------------------------------------------------------------- */
 
 /* Reports the last failure to the parent and ends. */
 static _Noreturn void give_up(mproc_handle report, int code) {
@@ -185,8 +185,9 @@ int mpx_boot_if_child(void) {
   const mpx_boot_head *head = data;
   if (size < sizeof *head || head->size != size ||
       memcmp(head->magic, MPX_BOOT_MAGIC, sizeof head->magic) != 0)
-    return mpx_fail(MPROC_ERECORD, "the boot record in descriptor %lld is damaged or from another "
-                                   "version of mproc",
+    return mpx_fail(MPROC_ERECORD,
+                    "the boot record in descriptor %lld is damaged or from another "
+                    "version of mproc",
                     (long long)handle);
   uintptr_t boot;
   r = mpx_function_resolve(&head->boot, &boot);

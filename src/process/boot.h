@@ -1,8 +1,9 @@
 /* The boot record: all that a spawned child is told, in sealed memory that nobody can change.
  *
- * The child finds it by MPROC_BOOT=<descriptor>:<its own pid> in its environment: with any other pid the
- * variable was inherited by accident and means nothing. mproc_init() reads the head, resolves the function
- * that the parent's copy of mproc wants called, which may live in a plugin, and hands the record over. */
+ * The child finds it by MPROC_BOOT=<descriptor>:<its own pid> in its environment: with any other
+ * pid the variable was inherited by accident and means nothing. mproc_init() reads the head,
+ * resolves the function that the parent's copy of mproc wants called, which may live in a plugin,
+ * and hands the record over. */
 #ifndef MPX_PROCESS_BOOT_H
 #define MPX_PROCESS_BOOT_H
 
@@ -44,12 +45,12 @@ typedef struct mpx_boot_record {
 
 /* In the parent: fills in what does not depend on the kind. */
 int mpx_boot_prepare(mpx_boot_record *record, mpx_boot_kind kind, mproc_handle report);
-/* In mproc_init and in the helper program: returns 0 when this process is no child, negative (said why)
- * when its record is broken. Else never returns. */
+/* In mproc_init and in the helper program: returns 0 when this process is no child, negative (said
+ * why) when its record is broken. Else never returns. */
 int mpx_boot_if_child(void);
 
-/* Executes `path` with a record: `launch` says the rest. `keep` are the handles of the record's kind;
- * record, report and heap go along by themselves. */
+/* Executes `path` with a record: `launch` says the rest. `keep` are the handles of the record's
+ * kind; record, report and heap go along by themselves. */
 typedef struct mpx_boot_launch {
   mpx_launch launch;
   char *const *environment; /* without the marker */

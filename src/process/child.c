@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the report ---------------------------------------------------------------------------------- */
+/* ---- the report ------------------------------------------------------------------------------ */
 
 void mpx_report_send(mproc_handle to, int code, const char *text) {
   mpx_report report = {.code = code};
@@ -18,30 +18,33 @@ void mpx_report_send(mproc_handle to, int code, const char *text) {
   (void)mpx_os_write(to, &report, sizeof report);
 }
 
-int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadline, const char *name) {
+int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadline,
+                       const char *name) {
   mpx_report report;
   mpx_poll_item items[] = {{.handle = from}, {.handle = child->sentinel}};
   if (mpx_os_poll(items, 2, deadline) == 0)
-    return mpx_fail(-ETIMEDOUT, "'%s' (process %lld) did not reach its entry in time; does its program "
-                                "call mproc_init() first in main()?",
+    return mpx_fail(-ETIMEDOUT,
+                    "'%s' (process %lld) did not reach its entry in time; does its program "
+                    "call mproc_init() first in main()?",
                     name, (long long)child->pid);
-  /* The child may have written and died since: what it wrote comes first. A copy of the pipe in some
-   * stranger's fork must not make us wait for its end. */
+  /* The child may have written and died since: what it wrote comes first. A copy of the pipe in
+   * some stranger's fork must not make us wait for its end. */
   items[0].ready = false;
   if (mpx_os_poll(items, 1, 0) == 0 ||
       mpx_os_read(from, &report, sizeof report) != (int64_t)sizeof report)
-    return mpx_fail(MPROC_EBOOT,
-                    "'%s' (process %lld) ended before its entry ran; was it killed, or does its program "
-                    "not call mproc_init() first in main()?",
-                    name, (long long)child->pid);
+    return mpx_fail(
+        MPROC_EBOOT,
+        "'%s' (process %lld) ended before its entry ran; was it killed, or does its program "
+        "not call mproc_init() first in main()?",
+        name, (long long)child->pid);
   report.text[sizeof report.text - 1] = '\0';
   return report.code == 0 ? 0 : mpx_fail(report.code, "%s", report.text);
 }
 
-/* ---- the end --------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
-/* The parent must be able to name us before we are gone: until then a pid is all it has, and its own SIGCHLD
- * loop may give that pid back to the system. A dead parent needs no name. */
+/* The parent must be able to name us before we are gone: until then a pid is all it has, and its
+ * own SIGCHLD loop may give that pid back to the system. A dead parent needs no name. */
 static void wait_for_gate(mpx_slot *slot, mpx_header *header) {
   while (atomic_load_explicit(&slot->gate, memory_order_acquire) != MPX_GATE_OPEN) {
     uint32_t closed = MPX_GATE_CLOSED;
@@ -73,8 +76,9 @@ static void finish(int code) {
   mpx_os_exit_now(code & 0xff);
 }
 
-/* Where the system cannot tell exit()'s code to a handler, only a normal return is ended by us: after an
- * exit() the earlier handlers run too, and the kernel's word is the only one on the code. */
+/* Where the system cannot tell exit()'s code to a handler, only a normal return is ended by us:
+ * after an exit() the earlier handlers run too, and the kernel's word is the only one on the
+ * code. */
 static int returned_code = -1;
 
 static void finish_returned(void) {

@@ -16,9 +16,10 @@ typedef struct mpx_report {
 } mpx_report;
 
 void mpx_report_send(mproc_handle to, int code, const char *text);
-/* Waits for the report of a child: until it comes, the child ends or the deadline passes. 0: the entry is
- * about to run. Else the child's error, said with its text; MPROC_EBOOT, -ETIMEDOUT. */
-int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadline, const char *name);
+/* Waits for the report of a child: until it comes, the child ends or the deadline passes. 0: the
+ * entry is about to run. Else the child's error, said with its text; MPROC_EBOOT, -ETIMEDOUT. */
+int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadline,
+                       const char *name);
 
 /* A handle that the parent passed by name. */
 typedef struct mpx_inherited {
@@ -28,12 +29,12 @@ typedef struct mpx_inherited {
 /* `items` is the child's for good. */
 void mpx_inherited_set(const mpx_inherited *items, size_t count);
 
-/* Who the calling process and its parent are, for mproc_current_process and its kin. Called first by
- * whoever made the process a member. */
+/* Who the calling process and its parent are, for mproc_current_process and its kin. Called first
+ * by whoever made the process a member. */
 void mpx_self_set(mpx_member self);
 
-/* Runs the entry and ends the process with its result, as by exit(): handlers that the entry registered
- * run, the parent's do not. `guarded`: not before the gate is open. */
+/* Runs the entry and ends the process with its result, as by exit(): handlers that the entry
+ * registered run, the parent's do not. `guarded`: not before the gate is open. */
 _Noreturn void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded);
 
 /* Runs the hooks of mproc_after_fork. */

@@ -40,8 +40,9 @@ static int execute(mproc_process *process, const char *path, mproc_handle held) 
 int mpx_start_command(mproc_process *process) {
   char path[MPX_OS_PATH_SIZE];
   if (mpx_family_is_foreign())
-    return mpx_fail(MPROC_EFOREIGN, "process %lld was made by a fork() that mproc does not know; use "
-                                    "posix_spawn() there, or start it with mproc_process_start()",
+    return mpx_fail(MPROC_EFOREIGN,
+                    "process %lld was made by a fork() that mproc does not know; use "
+                    "posix_spawn() there, or start it with mproc_process_start()",
                     (long long)mpx_os_pid());
   int r = resolve(process, path);
   if (r < 0)

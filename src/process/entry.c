@@ -33,10 +33,11 @@ static int find_module(const mpx_function *function, mpx_module *module) {
   int r = mpx_os_module_main(module);
   if (r < 0 || same_id(&function->id, &module->id))
     return r;
-  return mpx_fail(MPROC_EMISMATCH,
-                  "the entry is in %s, but the child runs another program or another build of it, %s; "
-                  "start it again after the upgrade, or put the entry into a shared library",
-                  function->path, module->path);
+  return mpx_fail(
+      MPROC_EMISMATCH,
+      "the entry is in %s, but the child runs another program or another build of it, %s; "
+      "start it again after the upgrade, or put the entry into a shared library",
+      function->path, module->path);
 }
 
 int mpx_function_resolve(const mpx_function *function, uintptr_t *ret_address) {

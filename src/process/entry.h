@@ -15,7 +15,8 @@ typedef struct mpx_function {
 
 /* Says why not: an address in no module is made code, which cannot travel. */
 int mpx_function_of(uintptr_t address, mpx_function *ret_function);
-/* The address in this process, its module loaded if need be. MPROC_EMISMATCH, MPROC_ENOMODULE; says why. */
+/* The address in this process, its module loaded if need be. MPROC_EMISMATCH, MPROC_ENOMODULE; says
+ * why. */
 int mpx_function_resolve(const mpx_function *function, uintptr_t *ret_address);
 
 #endif

@@ -16,7 +16,8 @@
 
 static int copy_path(char path[MPX_OS_PATH_SIZE], const char *source) {
   int length = snprintf(path, MPX_OS_PATH_SIZE, "%s", source);
-  return length < MPX_OS_PATH_SIZE ? 0 : mpx_fail(-ENAMETOOLONG, "the path '%s' is too long", source);
+  return length < MPX_OS_PATH_SIZE ? 0
+                                   : mpx_fail(-ENAMETOOLONG, "the path '%s' is too long", source);
 }
 
 /* In the directory of the library that this code is in, also as ../bin from lib/. */
@@ -24,7 +25,8 @@ static bool find_beside_library(char path[MPX_OS_PATH_SIZE]) {
   static const char *const places[] = {HELPER_NAME, "../bin/" HELPER_NAME,
                                        "../libexec/mproc/" HELPER_NAME};
   mpx_module *module = malloc(sizeof *module);
-  bool found = module && mpx_os_module_of((const void *)(uintptr_t)find_beside_library, module) == 0;
+  bool found =
+      module && mpx_os_module_of((const void *)(uintptr_t)find_beside_library, module) == 0;
   char *slash = found ? strrchr(module->path, '/') : NULL;
   found = false;
   if (slash)
@@ -44,38 +46,43 @@ static int find_helper(const char *wanted, char path[MPX_OS_PATH_SIZE]) {
     if (!named[i])
       continue;
     if (!mpx_os_is_executable(named[i]))
-      return mpx_fail(MPROC_ENOHELPER, "the helper program '%s', which %s names, cannot be executed",
-                      named[i], sources[i]);
+      return mpx_fail(MPROC_ENOHELPER,
+                      "the helper program '%s', which %s names, cannot be executed", named[i],
+                      sources[i]);
     return copy_path(path, named[i]);
   }
   if (find_beside_library(path))
     return 0;
   if (mpx_os_is_executable(MPX_HELPER_PATH))
     return copy_path(path, MPX_HELPER_PATH);
-  return mpx_fail(MPROC_ENOHELPER,
-                  "the helper program was found neither beside libmproc nor at %s; install it, or name "
-                  "it by MPROC_HELPER or mproc_init_options.helper",
-                  MPX_HELPER_PATH);
+  return mpx_fail(
+      MPROC_ENOHELPER,
+      "the helper program was found neither beside libmproc nor at %s; install it, or name "
+      "it by MPROC_HELPER or mproc_init_options.helper",
+      MPX_HELPER_PATH);
 }
 
 static int refuse_if_secure(void) {
   if (!mpx_os_is_secure())
     return 0;
-  return mpx_fail(MPROC_ESECURE, "this program runs with raised privileges (set-user-ID or file "
-                                 "capabilities), and spawn would execute it again with them; use fork");
+  return mpx_fail(MPROC_ESECURE,
+                  "this program runs with raised privileges (set-user-ID or file "
+                  "capabilities), and spawn would execute it again with them; use fork");
 }
 
-/* Refused before the exec: a main() that knows nothing of mproc would run again, and start itself again. */
+/* Refused before the exec: a main() that knows nothing of mproc would run again, and start itself
+ * again. */
 static int check_helper_can_run(const mproc_process *process) {
   mpx_function *function = malloc(sizeof *function);
   if (!function)
     return mpx_fail_code(-ENOMEM, "spawn");
   int r = mpx_function_of((uintptr_t)process->entry, function);
   if (r == 0 && function->is_main)
-    r = mpx_fail(MPROC_ENOINIT,
-                 "the entry of '%s' is in the main program %s, whose main() has not called mproc_init(); "
-                 "make that its first statement, use fork, or put the entry into a shared library",
-                 process->name, function->path);
+    r = mpx_fail(
+        MPROC_ENOINIT,
+        "the entry of '%s' is in the main program %s, whose main() has not called mproc_init(); "
+        "make that its first statement, use fork, or put the entry into a shared library",
+        process->name, function->path);
   free(function);
   return r;
 }

@@ -4,8 +4,8 @@
 
 #include "process/process.h"
 
-/* The context's executable, MPROC_EXECUTABLE, the running program if its main calls mproc_init(), else the
- * helper. MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ESECURE; says why. */
+/* The context's executable, MPROC_EXECUTABLE, the running program if its main calls mproc_init(),
+ * else the helper. MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ESECURE; says why. */
 int mpx_executable_for(const mproc_process *process, char path[MPX_OS_PATH_SIZE]);
 /* The same for the guardian, which is in mproc itself. */
 int mpx_executable_for_guardian(char path[MPX_OS_PATH_SIZE]);

@@ -9,8 +9,8 @@ static void terminate_daemon(mproc_process *process, void *user) {
     (void)mproc_process_terminate(process);
 }
 
-/* A daemon that ignores the request dies with us: kernel or guardian see to it. Python waits for it for
- * ever; a second is enough for one that wants to tidy up. */
+/* A daemon that ignores the request dies with us: kernel or guardian see to it. Python waits for it
+ * for ever; a second is enough for one that wants to tidy up. */
 static void join_child(mproc_process *process, void *user) {
   (void)user;
   if (process->creator != mpx_os_pid() || mproc_process_is_alive(process) != 1)

@@ -15,8 +15,9 @@ static void log_hazard(const mproc_process *process) {
     return;
   int threads = mpx_os_thread_count();
   if (threads > 1)
-    mpx_log(MPROC_LOG_INFO, "fork of '%s' while %d threads run: locks that the others hold stay locked "
-                            "in the child; spawn is safe",
+    mpx_log(MPROC_LOG_INFO,
+            "fork of '%s' while %d threads run: locks that the others hold stay locked "
+            "in the child; spawn is safe",
             process->name, threads);
 }
 
@@ -52,8 +53,8 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   mpx_inherited_copy(process->options.inherit, process->options.inherit_count);
   mpx_os_set_process_name(process->name);
   mpx_after_fork_run();
-  /* Not before our parent can name us: of a child that crashes at once, whom the host's own wait took,
-   * only a pidfd opened in time tells how it ended. */
+  /* Not before our parent can name us: of a child that crashes at once, whom the host's own wait
+   * took, only a pidfd opened in time tells how it ended. */
   mpx_child_run(process->entry, process->arg, process->arg_size, true);
 }
 

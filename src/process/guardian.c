@@ -17,7 +17,7 @@ typedef struct ward {
   int64_t start_time; /* 0 when a pidfd goes with it */
 } ward;
 
-/* ---- the parent's side -------------------------------------------------------------------------- */
+/* ---- the parent's side ----------------------------------------------------------------------- */
 
 static struct {
   mpx_os_mutex lock;
@@ -46,8 +46,9 @@ static int send_self(mproc_handle channel) {
   (void)mpx_os_process_open(mpx_os_pid(), &self);
   int r = send_ward(channel, mpx_os_pid(), self);
   mpx_os_close(self);
-  return r < 0 ? mpx_fail(r, "the guardian of daemon children did not come up: %s (the limit on "
-                             "processes, RLIMIT_NPROC, or too little memory?)",
+  return r < 0 ? mpx_fail(r,
+                          "the guardian of daemon children did not come up: %s (the limit on "
+                          "processes, RLIMIT_NPROC, or too little memory?)",
                           mproc_strerror(r))
                : 0;
 }
@@ -74,10 +75,13 @@ static int execute(const char *path, mproc_handle channel) {
   if (r < 0)
     return r;
   const mproc_handle keep[] = {record, channel};
-  mpx_boot_launch boot = {
-      .launch = {.path = path, .streams = null_streams, .keep = keep, .keep_count = 2, .orphan = true},
-      .title = "mproc:guardian",
-      .record = record};
+  mpx_boot_launch boot = {.launch = {.path = path,
+                                     .streams = null_streams,
+                                     .keep = keep,
+                                     .keep_count = 2,
+                                     .orphan = true},
+                          .title = "mproc:guardian",
+                          .record = record};
   mpx_child child = {.sentinel = MPX_NO_HANDLE};
   mpx_stage stage;
   r = mpx_boot_spawn(&boot, &child, &stage);
@@ -179,11 +183,11 @@ void mpx_guardian_reset_in_child(void) {
   guardian.pid = 0;
 }
 
-/* ---- the guardian's side ---------------------------------------------------------------------------- */
+/* ---- the guardian's side --------------------------------------------------------------------- */
 
 typedef struct wards {
-  ward *items;           /* [0]: the parent */
-  mpx_poll_item *polls;  /* [i]: the pidfd of items[i], or none; [count]: the channel */
+  ward *items;          /* [0]: the parent */
+  mpx_poll_item *polls; /* [i]: the pidfd of items[i], or none; [count]: the channel */
   size_t count, capacity;
 } wards;
 
@@ -258,8 +262,8 @@ void mpx_guardian_run(mproc_handle channel) {
     wait_for_news(&all, channel);
     parent_gone = all.count > 0 && is_gone(&all, 0);
     forget_gone(&all);
-    /* After the parent's death too: its last messages are still in the channel. The channel's end alone
-     * means little: a parent that executed another program lives on. */
+    /* After the parent's death too: its last messages are still in the channel. The channel's end
+     * alone means little: a parent that executed another program lives on. */
     if (channel != MPX_NO_HANDLE && !receive_wards(&all, channel)) {
       mpx_os_close(channel);
       channel = MPX_NO_HANDLE;

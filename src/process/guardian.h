@@ -1,9 +1,10 @@
 /* The guardian: a process that kills the daemon children of a process that died.
  *
- * The kernel's own way (a signal when the parent dies) follows the parent *thread*: good for the main
- * thread only. For daemons that other threads start, the process has one guardian, made at the first of
- * them. It holds pidfds: its parent's, to see it die, and the daemons', to kill exactly them. It is no
- * child that the host could see: its maker between them is gone. docs/design/start-methods.md. */
+ * The kernel's own way (a signal when the parent dies) follows the parent *thread*: good for the
+ * main thread only. For daemons that other threads start, the process has one guardian, made at the
+ * first of them. It holds pidfds: its parent's, to see it die, and the daemons', to kill exactly
+ * them. It is no child that the host could see: its maker between them is gone.
+ * docs/design/start-methods.md. */
 #ifndef MPX_PROCESS_GUARDIAN_H
 #define MPX_PROCESS_GUARDIAN_H
 

@@ -1,5 +1,5 @@
-/* mproc-helper: the program that runs entries for hosts whose main() cannot call mproc_init(): plugins,
- * interpreters. The entry's library is loaded by name from the boot record. */
+/* mproc-helper: the program that runs entries for hosts whose main() cannot call mproc_init():
+ * plugins, interpreters. The entry's library is loaded by name from the boot record. */
 #include "mproc/mproc.h"
 
 #include <stdio.h>

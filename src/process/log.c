@@ -66,7 +66,8 @@ int mpx_log_from_environment(void) {
     mproc_set_log(NULL, NULL, (mproc_log_level)level);
     return 0;
   }
-  return mpx_fail(-EINVAL, "MPROC_LOG: '%s' is no level; use error, info, debug or trace, then "
-                           ":FILE if you like",
+  return mpx_fail(-EINVAL,
+                  "MPROC_LOG: '%s' is no level; use error, info, debug or trace, then "
+                  ":FILE if you like",
                   wish);
 }

@@ -13,7 +13,8 @@ enum { ARGUMENT_ALIGNMENT = 64, STREAMS = 3 };
 int mpx_check_reserved(const uint64_t reserved[8], const char *type) {
   for (int i = 0; i < 8; i++)
     if (reserved[i] != 0)
-      return mpx_fail(-EINVAL, "%s.reserved[%d] is not zero; initialise the struct with {0}", type, i);
+      return mpx_fail(-EINVAL, "%s.reserved[%d] is not zero; initialise the struct with {0}", type,
+                      i);
   return 0;
 }
 
@@ -89,7 +90,7 @@ static int check_options(const mproc_process_options *options) {
   return r < 0 ? r : check_streams(options->streams);
 }
 
-/* ---- copying: the same walk twice, first to measure, then to fill ------------------------------- */
+/* ---- copying: the same walk twice, first to measure, then to fill ---------------------------- */
 
 typedef struct bump {
   unsigned char *base; /* NULL while measuring */
@@ -157,7 +158,8 @@ static void walk(bump *to, mproc_process *process, const mproc_process_options *
 
 static int choose_method(mproc_process *process, const mproc_process_options *options) {
   process->method = options->context ? options->context->method : MPX_METHOD_UNSET;
-  return options->method ? mpx_method_parse(options->method, "options.method", &process->method) : 0;
+  return options->method ? mpx_method_parse(options->method, "options.method", &process->method)
+                         : 0;
 }
 
 int mpx_options_take(mproc_process *process, const mproc_process_options *options, const void *arg,

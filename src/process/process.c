@@ -17,8 +17,9 @@ static int lock_usable(mproc_process *process) {
   if (process->phase == MPX_PHASE_CLOSED)
     return mpx_fail(MPROC_ECLOSED, "the process object was closed; create another one");
   if (process->creator != mpx_os_pid())
-    return mpx_fail(MPROC_ENOTCREATOR, "process '%s' was created by process %lld, and only that one may "
-                                       "use the object",
+    return mpx_fail(MPROC_ENOTCREATOR,
+                    "process '%s' was created by process %lld, and only that one may "
+                    "use the object",
                     process->name, (long long)process->creator);
   mpx_os_mutex_lock(&process->lock);
   return 0;
@@ -32,14 +33,15 @@ static int lock_started(mproc_process *process) {
     return 0;
   mpx_os_mutex_unlock(&process->lock);
   return mpx_fail(MPROC_ENOTSTARTED,
-                  "process '%s' has not been started; call mproc_process_start() first", process->name);
+                  "process '%s' has not been started; call mproc_process_start() first",
+                  process->name);
 }
 
 static void unlock(mproc_process *process) {
   mpx_os_mutex_unlock(&process->lock);
 }
 
-/* ---- making and starting ----------------------------------------------------------------------- */
+/* ---- making and starting --------------------------------------------------------------------- */
 
 static int poll_waitable(mpx_waitable *self, mproc_handle *ret_handle, bool *ret_recheck) {
   mproc_process *process = (mproc_process *)self;
@@ -72,8 +74,8 @@ static int create(mproc_process **ret_process, mproc_entry *entry, const void *a
   return r;
 }
 
-int mproc_process_create(mproc_process **ret_process, mproc_entry *entry, const void *arg, size_t size,
-                         const mproc_process_options *options) {
+int mproc_process_create(mproc_process **ret_process, mproc_entry *entry, const void *arg,
+                         size_t size, const mproc_process_options *options) {
   if (!entry)
     return mpx_fail(-EINVAL, "the entry is NULL");
   if (!arg && size)
@@ -107,8 +109,9 @@ int mproc_process_start(mproc_process *process) {
     process->phase = MPX_PHASE_STARTING;
   unlock(process);
   if (!first)
-    return mpx_fail(MPROC_ESTARTED, "process '%s' was started before; create another one to run its "
-                                    "entry again",
+    return mpx_fail(MPROC_ESTARTED,
+                    "process '%s' was started before; create another one to run its "
+                    "entry again",
                     process->name);
   process->started_at = mpx_os_now();
   mpx_os_stdio_ensure(); /* else a pipe of ours becomes the child's standard input */
@@ -122,9 +125,10 @@ int mproc_process_start(mproc_process *process) {
   return r;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
-/* The kernel's word first; where somebody else took it, the record that the child left in the table. */
+/* The kernel's word first; where somebody else took it, the record that the child left in the
+ * table. */
 static void complete_from_record(mproc_process *process) {
   mpx_header *header = mpx_family_header();
   mpx_slot *slot = header && process->member ? mpx_table_slot(header, process->member) : NULL;
@@ -224,7 +228,7 @@ int mproc_process_close(mproc_process *process) {
   return 0;
 }
 
-/* ---- what is known about it ------------------------------------------------------------------------ */
+/* ---- what is known about it ------------------------------------------------------------------ */
 
 int64_t mproc_process_pid(mproc_process *process) {
   int r = lock_started(process);
@@ -275,8 +279,9 @@ int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage) {
     *ret_rusage = process->exit.rusage;
     r = 0;
   } else if (r == 1) {
-    r = mpx_fail(MPROC_ESTATUS_UNKNOWN, "another part of the program reaped process '%s', and the "
-                                        "kernel gave the figures to it; keep its waits off this pid",
+    r = mpx_fail(MPROC_ESTATUS_UNKNOWN,
+                 "another part of the program reaped process '%s', and the "
+                 "kernel gave the figures to it; keep its waits off this pid",
                  process->name);
   } else if (r == 0) {
     r = mpx_fail(-EAGAIN, "process '%s' still runs", process->name);

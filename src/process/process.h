@@ -19,19 +19,20 @@ typedef enum mpx_phase {
   MPX_PHASE_CLOSED /* in the pool of objects to be made again */
 } mpx_phase;
 
-/* Handles that exist only while a start is under way. A fork by another thread copies them, and the copy
- * must not keep them: the registry knows them all. */
+/* Handles that exist only while a start is under way. A fork by another thread copies them, and the
+ * copy must not keep them: the registry knows them all. */
 typedef struct mpx_transient {
   mproc_handle report[2]; /* the child's first words */
   mproc_handle record;    /* spawn: the boot record */
   mproc_handle held;      /* see mpx_os_child_prepare */
 } mpx_transient;
 
-/* Everything before `lock` is fixed from create to close. The rest is guarded by `lock`, except that only
- * the thread inside start touches `transient` and writes `child`, under the registry's lock. */
+/* Everything before `lock` is fixed from create to close. The rest is guarded by `lock`, except
+ * that only the thread inside start touches `transient` and writes `child`, under the registry's
+ * lock. */
 struct mproc_process {
   mpx_waitable waitable;
-  int64_t creator; /* pid: a copy of this object in a forked child is nobody's */
+  int64_t creator;    /* pid: a copy of this object in a forked child is nobody's */
   mproc_entry *entry; /* NULL: a command */
   void *arg;
   size_t arg_size;
@@ -46,7 +47,8 @@ struct mproc_process {
 
   mpx_os_mutex lock;
   mpx_phase phase;
-  bool guarded;      /* a daemon that the guardian kills, because the starting thread may end first */
+  /* a daemon that the guardian kills, because the starting thread may end first */
+  bool guarded;
   bool watched;      /* the guardian knows of it; guarded by the guardian's lock */
   mpx_member member; /* 0: a command */
   mpx_child child;
@@ -57,7 +59,8 @@ struct mproc_process {
 
 /* ---- options.c */
 
-/* Checks the options and copies them, with argument block and argv, into process->copy. Says why. */
+/* Checks the options and copies them, with argument block and argv, into process->copy. Says
+ * why. */
 int mpx_options_take(mproc_process *process, const mproc_process_options *options, const void *arg,
                      size_t size, const char *const *argv);
 /* Whether a child has anything to do to itself that may fail. */

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Closed objects wait here before they are used again, oldest first: a use after close finds CLOSED for
- * as long as possible. */
+/* Closed objects wait here before they are used again, oldest first: a use after close finds CLOSED
+ * for as long as possible. */
 enum { POOL_SIZE = 64 };
 
 static struct {
@@ -19,8 +19,8 @@ static void unlock_in_child(void) {
   mpx_os_mutex_init(&registry.lock);
 }
 
-/* Around every fork, also the host's own: a copy must find the registry whole and unlocked, and with
- * every transient handle in its place. */
+/* Around every fork, also the host's own: a copy must find the registry whole and unlocked, and
+ * with every transient handle in its place. */
 static void prepare(void) {
   if (registry.ready)
     return;
@@ -53,9 +53,8 @@ mproc_process *mpx_registry_new(void) {
     memset(process, 0, sizeof *process);
     mpx_os_mutex_init(&process->lock);
     process->child.sentinel = MPX_NO_HANDLE;
-    process->transient = (mpx_transient){.report = {MPX_NO_HANDLE, MPX_NO_HANDLE},
-                                         .record = MPX_NO_HANDLE,
-                                         .held = MPX_NO_HANDLE};
+    process->transient = (mpx_transient){
+        .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}, .record = MPX_NO_HANDLE, .held = MPX_NO_HANDLE};
     mpx_list_append(&registry.live, &process->link);
   }
   mpx_registry_unlock();
@@ -76,7 +75,8 @@ void mpx_registry_reset_in_child(void) {
     mpx_os_close(process->child.sentinel);
     mpx_transient_close(&process->transient);
   }
-  /* Not freed: the child's copy of the program still has pointers to them. Each says ENOTCREATOR. */
+  /* Not freed: the child's copy of the program still has pointers to them. Each says
+   * ENOTCREATOR. */
   mpx_list_init(&registry.live);
 }
 

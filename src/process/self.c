@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Written while a child boots, before any other thread of it exists; read freely after. The parent's slot
- * may be another's once it is dead, so what is told of it is kept. */
+/* Written while a child boots, before any other thread of it exists; read freely after. The
+ * parent's slot may be another's once it is dead, so what is told of it is kept. */
 static struct {
   mpx_member parent; /* 0 in the family's main process */
   mproc_process_info info;
@@ -53,7 +53,9 @@ int mproc_current_process(mproc_process_info *ret_info) {
 static int check_has_parent(void) {
   if (mpx_family_is_foreign())
     return mpx_fail(MPROC_EFOREIGN, "this process was made by a fork() that mproc does not know");
-  return self.parent ? 0 : mpx_fail(-ESRCH, "this is the family's main process: it has no parent in it");
+  return self.parent
+             ? 0
+             : mpx_fail(-ESRCH, "this is the family's main process: it has no parent in it");
 }
 
 int mproc_parent_process(mproc_process_info *ret_info) {
@@ -68,8 +70,8 @@ int mproc_parent_is_alive(void) {
   return r < 0 ? r : !mpx_member_is_dead(mpx_family_header(), self.parent);
 }
 
-/* The handle is opened by pid, and that is safe only if the parent still lives afterwards: then the pid
- * was its own all the time. A parent that is dead has a sentinel that says so. */
+/* The handle is opened by pid, and that is safe only if the parent still lives afterwards: then the
+ * pid was its own all the time. A parent that is dead has a sentinel that says so. */
 int mproc_parent_sentinel(mproc_handle *ret_handle) {
   int r = check_has_parent();
   if (r < 0)
@@ -88,7 +90,7 @@ int mproc_parent_sentinel(mproc_handle *ret_handle) {
   return r < 0 ? mpx_fail(r, "no sentinel for the parent: %s", mproc_strerror(r)) : 0;
 }
 
-/* ---- inherited handles ------------------------------------------------------------------------------ */
+/* ---- inherited handles ----------------------------------------------------------------------- */
 
 void mpx_inherited_set(const mpx_inherited *items, size_t count) {
   self.inherited = (mpx_inherited *)(uintptr_t)items;
@@ -119,7 +121,7 @@ int mproc_inherited(const char *name, mproc_handle *ret_handle) {
                   name ? name : "(null)", list[0] ? list : "none");
 }
 
-/* ---- hooks after fork -------------------------------------------------------------------------------- */
+/* ---- hooks after fork ------------------------------------------------------------------------ */
 
 typedef struct fork_hook {
   struct fork_hook *next;

@@ -7,10 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The value of an MPROC_* variable; NULL when unset, empty, or not to be read (raised privileges). */
+/* The value of an MPROC_* variable; NULL when unset, empty, or not to be read (raised
+ * privileges). */
 const char *mpx_setting(const char *name);
-/* Whether mproc_init() was called in this process or in the one it is a copy of: then the main program
- * can be executed again to run an entry. */
+/* Whether mproc_init() was called in this process or in the one it is a copy of: then the main
+ * program can be executed again to run an entry. */
 bool mpx_is_initialised(void);
 /* mproc_init's helper path, or NULL. */
 const char *mpx_init_helper(void);

@@ -39,17 +39,16 @@ static int seal_record(mproc_process *process, mpx_boot_record *record) {
     (void)snprintf(inherited[i].name, sizeof inherited[i].name, "%s",
                    process->options.inherit[i].name);
   }
-  const mpx_os_bytes parts[] = {{record, sizeof *record},
-                                {inherited, inherited_size},
-                                {process->arg, process->arg_size}};
+  const mpx_os_bytes parts[] = {
+      {record, sizeof *record}, {inherited, inherited_size}, {process->arg, process->arg_size}};
   mpx_registry_lock();
   int r = mpx_os_seal_create("mproc-boot", parts, 3, &process->transient.record);
   mpx_registry_unlock();
   free(inherited);
   mpx_log(MPROC_LOG_TRACE, "'%s': boot record of %llu bytes sealed", process->name,
           (unsigned long long)record->head.size);
-  return r < 0 ? mpx_fail(r, "cannot write the boot record of '%s' (%llu bytes): %s%s", process->name,
-                          (unsigned long long)record->head.size, mproc_strerror(r),
+  return r < 0 ? mpx_fail(r, "cannot write the boot record of '%s' (%llu bytes): %s%s",
+                          process->name, (unsigned long long)record->head.size, mproc_strerror(r),
                           mpx_os_limit_text(r))
                : 0;
 }
@@ -87,8 +86,7 @@ static int say_stage(const mproc_process *process, const char *path, int r, mpx_
   if (stage == MPX_STAGE_EXEC)
     return mpx_fail(r, "cannot execute '%s' for '%s': %s", path, process->name, mproc_strerror(r));
   return mpx_fail(r, "'%s': %s failed: %s%s", process->name, mpx_os_stage_text(stage),
-                  mproc_strerror(r),
-                  mpx_os_limit_text(r));
+                  mproc_strerror(r), mpx_os_limit_text(r));
 }
 
 static int execute(mproc_process *process, spawn_plan *plan) {
@@ -133,9 +131,11 @@ int mpx_start_spawn(mproc_process *process) {
     mpx_log(MPROC_LOG_INFO, "'%s': the shared heap's address was taken in the child; %s",
             process->name, r == 0 ? "starting it again" : "giving up");
     if (r < 0)
-      (void)mpx_fail(r, "the address of the shared heap was taken in %d children of '%s' in a row; give "
-                        "mproc_init a smaller heap_size",
-                     ADDRESS_TRIES, process->name);
+      (void)mpx_fail(
+          r,
+          "the address of the shared heap was taken in %d children of '%s' in a row; give "
+          "mproc_init a smaller heap_size",
+          ADDRESS_TRIES, process->name);
   }
   free(plan);
   return r;

@@ -101,8 +101,7 @@ void mpx_start_remove_child(mproc_process *process) {
 
 static int await_report(mproc_process *process) {
   int timeout_ms = process->options.start_timeout_ms;
-  int64_t deadline =
-      mpx_deadline(mpx_os_now(), timeout_ms ? timeout_ms : DEFAULT_START_TIMEOUT_MS);
+  int64_t deadline = mpx_deadline(mpx_os_now(), timeout_ms ? timeout_ms : DEFAULT_START_TIMEOUT_MS);
   mpx_os_close(process->transient.report[1]); /* the child's end */
   process->transient.report[1] = MPX_NO_HANDLE;
   return mpx_report_receive(process->transient.report[0], &process->child, deadline, process->name);

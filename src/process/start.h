@@ -4,11 +4,12 @@
 
 #include "process/process.h"
 
-/* Claims a slot, makes the handles of the start, and sees to a guardian where one is needed. Says why
- * not, and leaves nothing. */
+/* Claims a slot, makes the handles of the start, and sees to a guardian where one is needed. Says
+ * why not, and leaves nothing. */
 int mpx_start_begin(mproc_process *process, mpx_method method, bool report);
-/* Ends a start whose child exists if `r` is 0: receives its report, opens its gate, closes what only the
- * start needed. After a failure the child is gone, and so are its slot and handles. Returns the result. */
+/* Ends a start whose child exists if `r` is 0: receives its report, opens its gate, closes what
+ * only the start needed. After a failure the child is gone, and so are its slot and handles.
+ * Returns the result. */
 int mpx_start_end(mproc_process *process, int r);
 /* A child that failed, or took too long, is gone before start returns. */
 void mpx_start_remove_child(mproc_process *process);

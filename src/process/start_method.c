@@ -51,7 +51,8 @@ int mpx_method_parse(const char *name, const char *source, mpx_method *ret_metho
         *ret_method = (mpx_method)m;
         return 0;
       }
-    return mpx_fail(-ENOSYS, "%s: start method '%s' is not available on this system; choose one of: %s",
+    return mpx_fail(-ENOSYS,
+                    "%s: start method '%s' is not available on this system; choose one of: %s",
                     source, name, list_methods(list, sizeof list));
   }
   return mpx_fail(MPROC_EMETHOD, "%s: '%s' is no start method; choose one of: %s", source, name,
@@ -120,11 +121,13 @@ int mproc_set_start_method(const char *method, int force) {
   } else {
     int unset = MPX_METHOD_UNSET;
     if (!atomic_compare_exchange_strong(&chosen_method, &unset, (int)wanted))
-      return mpx_fail(MPROC_EMETHODSET,
-                      "the start method is already set to '%s'; use force to change it, or a context "
-                      "to use another one beside it",
-                      names[unset]);
+      return mpx_fail(
+          MPROC_EMETHODSET,
+          "the start method is already set to '%s'; use force to change it, or a context "
+          "to use another one beside it",
+          names[unset]);
   }
-  mpx_log(MPROC_LOG_INFO, "start method: %s (mproc_set_start_method)", method ? method : "taken back");
+  mpx_log(MPROC_LOG_INFO, "start method: %s (mproc_set_start_method)",
+          method ? method : "taken back");
   return 0;
 }

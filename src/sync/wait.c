@@ -21,7 +21,8 @@ static int poll_object(mproc_wait_item *item, size_t index, mpx_poll_item *poll,
   return r;
 }
 
-/* Asks the objects; leaves handles to be polled in `polls`. Returns how many items are known ready. */
+/* Asks the objects; leaves handles to be polled in `polls`. Returns how many items are known
+ * ready. */
 static int ask_objects(mproc_wait_item *items, size_t count, mpx_poll_item *polls, bool *recheck) {
   int ready = 0;
   *recheck = false;

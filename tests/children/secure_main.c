@@ -1,8 +1,9 @@
 /* A program that somebody may have made set-user-ID, and the one who attacks it.
  *
  *   secure_main report            says what mproc does here
- *   secure_main forge PROGRAM     executes PROGRAM, a copy of this program, with a boot record that is
- *                                 sealed and valid and sends it into a function of the attacker's choice */
+ *   secure_main forge PROGRAM     executes PROGRAM, a copy of this program, with a boot record that
+ *                                 is sealed and valid and sends it into a function of the attacker's
+ *                                 choice */
 #define _GNU_SOURCE
 #include <mproc/mproc.h>
 

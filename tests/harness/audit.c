@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- sets of names -------------------------------------------------------------------------- */
+/* ---- sets of names --------------------------------------------------------------------------- */
 
 static void names_add(name_set *set, const char *name) {
   set->names = realloc(set->names, (set->count + 1) * sizeof *set->names);
@@ -66,7 +66,7 @@ void names_of_folder(name_set *set, const char *folder) {
   closedir(stream);
 }
 
-/* ---- processes ------------------------------------------------------------------------------ */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 /* False when there is no such process (any more). */
 static bool read_stat(pid_t pid, char comm[64], char *state, pid_t *parent) {
@@ -141,7 +141,7 @@ static bool children_left(void) {
   }
 }
 
-/* ---- descriptors and mappings of this process ----------------------------------------------- */
+/* ---- descriptors and mappings of this process ------------------------------------------------ */
 
 /* As src/os names it; portable builds have an unnamed file instead. */
 static bool is_family_heap(const char *path) {
@@ -203,7 +203,7 @@ static void list_mappings(name_set *set, int heaps_allowed) {
   fclose(maps);
 }
 
-/* ---- around a case -------------------------------------------------------------------------- */
+/* ---- around a case --------------------------------------------------------------------------- */
 
 void audit_begin(void) {
   struct rlimit limit;

@@ -18,7 +18,7 @@ void test_register(test_case *self) {
   last_link = &self->next;
 }
 
-/* ---- checks --------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 /* _exit: the case may be in any state, with threads and locks of which exit would wait for some. */
 _Noreturn static void end_now(int code) {
@@ -70,7 +70,7 @@ _Noreturn void test_skip(const char *reason) {
   exit(TEST_SKIPPED);
 }
 
-/* ---- helpers -------------------------------------------------------------------------------- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 int64_t test_now_ns(void) {
   struct timespec now;
@@ -132,7 +132,7 @@ const char *test_child_path(const char *name) {
   return join_path(program, (size_t)(strrchr(program, '/') - program), name);
 }
 
-/* ---- main ----------------------------------------------------------------------------------- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 __attribute__((weak)) const mproc_init_options *test_init_options(void) {
   return NULL;

@@ -72,7 +72,7 @@ const char *test_child_path(const char *name);
 /* What main gives to mproc_init; a test program that defines it replaces the default, NULL. */
 const mproc_init_options *test_init_options(void);
 
-/* ---- what the macros stand on --------------------------------------------------------------- */
+/* ---- what the macros stand on ---------------------------------------------------------------- */
 
 typedef struct test_case {
   const char *name;

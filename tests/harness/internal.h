@@ -12,7 +12,7 @@
 #define TEST_SKIPPED 77
 #define TEST_GRACE_NS 1000000000LL /* how long leftovers may take to disappear */
 
-/* ---- audit.c -------------------------------------------------------------------------------- */
+/* ---- audit.c --------------------------------------------------------------------------------- */
 
 typedef struct name_set {
   char **names;
@@ -37,12 +37,12 @@ void audit_print_process(const char *prefix, pid_t pid);
 /* The processes below this one, at most `limit` of them; returns how many. */
 size_t audit_descendants(pid_t *pids, size_t limit);
 
-/* ---- runner.c ------------------------------------------------------------------------------- */
+/* ---- runner.c -------------------------------------------------------------------------------- */
 
 /* Runs the cases whose name contains `part`; returns the exit code of the program. */
 int runner_run(const test_case *cases, const char *part);
 
-/* ---- harness.c ------------------------------------------------------------------------------ */
+/* ---- harness.c ------------------------------------------------------------------------------- */
 
 int64_t test_now_ns(void);
 void test_sleep_ms(int ms);

@@ -35,7 +35,7 @@
 
 typedef enum outcome { PASSED, FAILED, SKIPPED } outcome;
 
-/* ---- the case's process --------------------------------------------------------------------- */
+/* ---- the case's process ---------------------------------------------------------------------- */
 
 _Noreturn static void exec_case(const char *name, const char *folder, pid_t runner,
                                 const sigset_t *mask) {
@@ -66,7 +66,7 @@ _Noreturn static void exec_case(const char *name, const char *folder, pid_t runn
   _exit(EXIT_FAILURE);
 }
 
-/* ---- children of the runner: the case and the orphans it made ------------------------------- */
+/* ---- children of the runner: the case and the orphans it made -------------------------------- */
 
 /* Collects every child that has ended, as an init does. True while one is left. The status of
  * `watched` goes to *ret_status, and *ret_ended becomes true. */
@@ -142,7 +142,7 @@ static bool orphans_ended(void) {
   return true;
 }
 
-/* ---- files ---------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *position) {
   (void)info, (void)kind, (void)position;
@@ -185,7 +185,7 @@ static int report_shared_memory(const name_set *before) {
   return count;
 }
 
-/* ---- one case ------------------------------------------------------------------------------- */
+/* ---- one case -------------------------------------------------------------------------------- */
 
 static int64_t limit_ns(const test_case *self) {
   int multiplier = test_environment_number("MPROC_TEST_TIMEOUT_MULTIPLIER", 1);
@@ -241,7 +241,7 @@ static outcome run_case(const test_case *self, const sigset_t *mask) {
   return result;
 }
 
-/* ---- all of them ---------------------------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 int runner_run(const test_case *cases, const char *part) {
   static const char *const words[] = {[PASSED] = "ok", [FAILED] = "not ok", [SKIPPED] = "ok"};

@@ -51,7 +51,7 @@ static inline bool has_pidfds(void) {
   return fd >= 0;
 }
 
-/* ---- children ------------------------------------------------------------------------------- */
+/* ---- children -------------------------------------------------------------------------------- */
 
 static inline mproc_process *create_child(const char *method, mproc_entry *entry, const void *arg,
                                           size_t size, const mproc_process_options *options) {
@@ -109,7 +109,7 @@ static inline int return_zero(void *arg, size_t size) {
   return 0;
 }
 
-/* ---- time and files ------------------------------------------------------------------------- */
+/* ---- time and files -------------------------------------------------------------------------- */
 
 static inline int64_t now_ms(void) {
   struct timespec now;

@@ -80,7 +80,7 @@ TEST(object_is_that_of_any_process) {
   CHECK_EQ(status.signal, SIGTERM);
 }
 
-/* ---- finding the program -------------------------------------------------------------------- */
+/* ---- finding the program --------------------------------------------------------------------- */
 
 static void write_script(const char *path, const char *text, unsigned mode) {
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
@@ -155,7 +155,7 @@ TEST(nonsense_is_refused) {
   CHECK(process == NULL);
 }
 
-/* ---- options -------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 TEST(environment_given) {
   const char *const environment[] = {"Z=1", "A=two words", NULL};
@@ -214,7 +214,7 @@ TEST(start_again_after_a_failed_start) {
   CHECK_EQ(unlink(script), 0);
 }
 
-/* ---- what it does not get ------------------------------------------------------------------- */
+/* ---- what it does not get -------------------------------------------------------------------- */
 
 TEST(mask_and_dispositions_are_reset) {
   sigset_t set;
@@ -268,7 +268,7 @@ TEST(it_is_no_member_of_the_family) {
       run_command(COMMAND("sh", "-c", "test -z \"$(grep memfd:mproc /proc/self/maps)\""), NULL), 0);
 }
 
-/* ---- daemons -------------------------------------------------------------------------------- */
+/* ---- daemons --------------------------------------------------------------------------------- */
 
 static int start_daemon_command(void *arg, size_t size) {
   mproc_process_options options = {.daemon = 1};

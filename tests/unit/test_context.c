@@ -30,7 +30,7 @@ static int method_used(const mproc_context *context, const char *method) {
   return code_of_child(start_child(method, tell_method, NULL, 0, &options));
 }
 
-/* ---- the built-in ones ---------------------------------------------------------------------- */
+/* ---- the built-in ones ----------------------------------------------------------------------- */
 
 TEST(builtin_contexts) {
   static const char *const names[] = {"fork", "spawn"};
@@ -92,7 +92,7 @@ TEST(unknown_and_absent_methods) {
   CHECK(context == before && own == NULL);
 }
 
-/* ---- contexts of one's own ------------------------------------------------------------------ */
+/* ---- contexts of one's own ------------------------------------------------------------------- */
 
 TEST(own_context_follows_the_choice_by_default) {
   mproc_context *context = make_context(NULL);
@@ -129,7 +129,7 @@ TEST(process_keeps_the_settings_of_a_destroyed_context) {
   CHECK_EQ(code_of_child(process), 2);
 }
 
-/* ---- another program ------------------------------------------------------------------------ */
+/* ---- another program ------------------------------------------------------------------------- */
 
 static void check_executable(const char *executable, const mproc_process_options *given, int code,
                              const char *text) {

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
-/* ---- other programs ------------------------------------------------------------------------- */
+/* ---- other programs -------------------------------------------------------------------------- */
 
 typedef struct program {
   mproc_process *process;
@@ -120,7 +120,7 @@ TEST(program_run_by_the_loader) {
   CHECK_STR(run_program(ARGUMENTS(loader, test_child_path("entry_main")), NULL, 0), OWN LINKED);
 }
 
-/* ---- this program and its libraries --------------------------------------------------------- */
+/* ---- this program and its libraries ---------------------------------------------------------- */
 
 static mproc_entry *load_entry(const char *path) {
   void *library = dlopen(path, RTLD_NOW);
@@ -228,7 +228,7 @@ TEST(program_removed_from_disk_while_it_runs) {
   CHECK_STR(end_of_program(&self, 0), OWN LINKED);
 }
 
-/* ---- two copies of mproc -------------------------------------------------------------------- */
+/* ---- two copies of mproc --------------------------------------------------------------------- */
 
 static int (*plugin)(const char *method, plugin_result *ret_result);
 
@@ -264,7 +264,7 @@ EACH_METHOD(plugin_with_its_own_copy_of_mproc) {
   CHECK_EQ(run_child("spawn", use_both_copies, method, strlen(method) + 1), 61);
 }
 
-/* ---- hosts that do not call mproc_init ------------------------------------------------------ */
+/* ---- hosts that do not call mproc_init ------------------------------------------------------- */
 
 TEST(own_entry_needs_mproc_init) {
   const char *host = test_child_path("no_init_main");
@@ -315,7 +315,7 @@ TEST(helper_started_by_hand) {
   CHECK_STR(run_program(ARGUMENTS(test_child_path("mproc-helper")), NULL, 2), "");
 }
 
-/* ---- who is a child and who is not ---------------------------------------------------------- */
+/* ---- who is a child and who is not ----------------------------------------------------------- */
 
 TEST(mproc_init_after_other_work) {
   /* main() works again in the child, and then it is a child. */

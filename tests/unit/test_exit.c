@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* ---- exit handlers -------------------------------------------------------------------------- */
+/* ---- exit handlers --------------------------------------------------------------------------- */
 
 typedef struct notes {
   atomic_int entry_handlers; /* digits in the order of the calls */
@@ -124,7 +124,7 @@ EACH_METHOD(child_ends_while_a_thread_of_it_reads) {
   CHECK_EQ(close(input[1]), 0);
 }
 
-/* ---- buffered output ------------------------------------------------------------------------ */
+/* ---- buffered output ------------------------------------------------------------------------- */
 
 static const char *read_file(const char *path, char *text, size_t size) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -226,7 +226,7 @@ EACH_METHOD(own_stream_of_the_child_is_flushed) {
   }
 }
 
-/* ---- children of a child that ends ---------------------------------------------------------- */
+/* ---- children of a child that ends ----------------------------------------------------------- */
 
 static int end_late(void *arg, size_t size) {
   notes *seen = *(notes **)arg;
@@ -314,7 +314,7 @@ EACH_METHOD(daemon_that_ignores_it_is_killed) {
   CHECK_OK(mproc_heap_free(end_with_daemon(method, leave_a_deaf_daemon)));
 }
 
-/* ---- the main program ----------------------------------------------------------------------- */
+/* ---- the main program ------------------------------------------------------------------------ */
 
 static const char *output_of_main(const char *method, const char *how) {
   static char text[1024];
@@ -342,7 +342,7 @@ EACH_METHOD(children_of_the_main_program_are_joined_at_exit) {
   check_end_of_main(output_of_main(method, "exit"));
 }
 
-/* ---- strangers ------------------------------------------------------------------------------ */
+/* ---- strangers ------------------------------------------------------------------------------- */
 
 static int status_of_foreign_exit(int code) {
   int status;

@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
-/* ---- the main process ----------------------------------------------------------------------- */
+/* ---- the main process ------------------------------------------------------------------------ */
 
 TEST(main_process_knows_itself) {
   mproc_process_info info;
@@ -51,7 +51,7 @@ TEST(cpu_count_heeds_the_affinity) {
   CHECK_EQ(mproc_cpu_count(), 1);
 }
 
-/* ---- a child and its parent ----------------------------------------------------------------- */
+/* ---- a child and its parent ------------------------------------------------------------------ */
 
 typedef struct expectation {
   char method[16];
@@ -100,7 +100,7 @@ EACH_METHOD(child_knows_itself_and_its_parent) {
   check_child(method, 1);
 }
 
-/* ---- children of children ------------------------------------------------------------------- */
+/* ---- children of children -------------------------------------------------------------------- */
 
 enum { DEPTH = 4 };
 
@@ -146,7 +146,7 @@ TEST_LIMIT(children_of_children_by_every_mix_of_methods, 60) {
   }
 }
 
-/* ---- the death of a parent ------------------------------------------------------------------ */
+/* ---- the death of a parent ------------------------------------------------------------------- */
 
 typedef struct watch {
   _Atomic int pid;
@@ -236,7 +236,7 @@ EACH_METHOD(sentinel_of_a_parent_that_is_dead_already) {
   CHECK_OK(mproc_heap_free(shared));
 }
 
-/* ---- active children ------------------------------------------------------------------------ */
+/* ---- active children ------------------------------------------------------------------------- */
 
 EACH_METHOD(active_children_are_those_that_run) {
   mproc_process *children[3], *found[4] = {NULL};
@@ -270,7 +270,7 @@ EACH_METHOD(child_has_none_of_its_parents_children) {
   kill_child(other);
 }
 
-/* ---- many at once --------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 enum { STARTERS = 8, STARTS = 50 };
 
@@ -321,7 +321,7 @@ TEST_LIMIT(eight_threads_start_at_once, 120) {
   CHECK_EQ(mproc_active_children(NULL, 0), 0);
 }
 
-/* ---- beside threads ------------------------------------------------------------------------- */
+/* ---- beside threads -------------------------------------------------------------------------- */
 
 static atomic_bool stop;
 
@@ -389,7 +389,7 @@ TEST(child_outlives_the_thread_that_started_it) {
   kill_child(process);
 }
 
-/* ---- hooks after a fork --------------------------------------------------------------------- */
+/* ---- hooks after a fork ---------------------------------------------------------------------- */
 
 static char trace[16];
 

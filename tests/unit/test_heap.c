@@ -11,7 +11,7 @@ static mproc_heap_statistics figures(void) {
   return now;
 }
 
-/* ---- one process ------------------------------------------------------------------------------ */
+/* ---- one process ----------------------------------------------------------------------------- */
 
 TEST(block_is_usable_and_comes_back) {
   uint64_t before = figures().used_bytes;
@@ -92,7 +92,7 @@ TEST(memory_goes_back_to_the_system) {
   CHECK(figures().committed_bytes < ((size_t)64 << 20));
 }
 
-/* ---- the family -------------------------------------------------------------------------------- */
+/* ---- the family ------------------------------------------------------------------------------ */
 
 typedef struct node {
   struct node *next;
@@ -179,7 +179,7 @@ EACH_METHOD(limit_is_the_familys) {
   CHECK_EQ(end_of_child(start_child(method, fail_to_allocate, NULL, 0, NULL)).code, 3);
 }
 
-/* ---- strangers ------------------------------------------------------------------------------------ */
+/* ---- strangers ------------------------------------------------------------------------------- */
 
 TEST(foreign_child_is_no_member) {
   char *block = mproc_heap_alloc(100);

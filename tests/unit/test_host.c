@@ -469,7 +469,7 @@ static void fork_while_the_family_is_made(void) {
     CHECK(block != NULL || mproc_last_error() == MPROC_EFOREIGN);
 #if defined(__GLIBC__) && !UNDER_SANITIZER
     exit(0);
-#else /* a libc whose fork leaves the locks of other threads' streams closed, and exit waits for them */
+#else /* a libc whose fork leaves other threads' streams locked, and whose exit waits for them */
     _exit(0);
 #endif
   }

@@ -21,7 +21,7 @@ static int run_with(const char *method, mproc_entry *entry, const void *arg, siz
   return code_of_child(start_child(method, entry, arg, size, options));
 }
 
-/* ---- environment and directory -------------------------------------------------------------- */
+/* ---- environment and directory --------------------------------------------------------------- */
 
 /* The argument: the expected strings, one after the other. */
 static int check_environment(void *arg, size_t size) {
@@ -81,7 +81,7 @@ EACH_METHOD(working_directory) {
   CHECK_EQ(run_with(method, print_directory, path, strlen(path) + 1, NULL), 23);
 }
 
-/* ---- standard streams ----------------------------------------------------------------------- */
+/* ---- standard streams ------------------------------------------------------------------------ */
 
 static int talk(void *arg, size_t size) {
   char line[64] = "";
@@ -238,7 +238,7 @@ EACH_METHOD(start_with_standard_streams_closed) {
   CHECK_EQ(WEXITSTATUS(status), 26);
 }
 
-/* ---- limits, CPUs, nice, cgroup ------------------------------------------------------------- */
+/* ---- limits, CPUs, nice, cgroup -------------------------------------------------------------- */
 
 typedef struct limit_case {
   mproc_limit limit;
@@ -370,7 +370,7 @@ EACH_METHOD(cgroup) {
   CHECK_EQ(code, 30);
 }
 
-/* ---- handles -------------------------------------------------------------------------------- */
+/* ---- handles --------------------------------------------------------------------------------- */
 
 static int echo_upper(void *arg, size_t size) {
   mproc_handle from, to, again, other = -7;
@@ -468,7 +468,7 @@ TEST(forked_child_has_nothing_of_its_siblings) {
   kill_child(second);
 }
 
-/* ---- signals -------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static int tell_signals(void *arg, size_t size) {
   sigset_t mask;
@@ -493,7 +493,7 @@ EACH_METHOD(signal_mask_and_dispositions) {
   CHECK_EQ(sigismember(&now, SIGUSR2), 0);
 }
 
-/* ---- refused by create ---------------------------------------------------------------------- */
+/* ---- refused by create ----------------------------------------------------------------------- */
 
 static void check_refused(const mproc_process_options *options, int code, const char *field) {
   mproc_process *process = NULL;
@@ -564,7 +564,7 @@ TEST(name_of_31_characters_is_allowed) {
   CHECK_EQ(run_with("fork", return_zero, NULL, 0, &options), 0);
 }
 
-/* ---- failed by start ------------------------------------------------------------------------ */
+/* ---- failed by start ------------------------------------------------------------------------- */
 
 static void check_fails(const char *method, const mproc_process_options *options, int code,
                         const char *stage) {

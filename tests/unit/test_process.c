@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* ---- how it ends ---------------------------------------------------------------------------- */
+/* ---- how it ends ----------------------------------------------------------------------------- */
 
 static int return_number(void *arg, size_t size) {
   CHECK_EQ(size, sizeof(int));
@@ -122,7 +122,7 @@ EACH_METHOD(core_flag_is_the_kernels) {
   CHECK(SANITIZED || duration < 3000);
 }
 
-/* ---- the argument block --------------------------------------------------------------------- */
+/* ---- the argument block ---------------------------------------------------------------------- */
 
 static int check_no_argument(void *arg, size_t size) {
   return arg == NULL && size == 0 ? 5 : 1;
@@ -239,7 +239,7 @@ EACH_METHOD(heap_pointers_hold_in_the_child_and_back) {
   CHECK_OK(mproc_heap_free(first));
 }
 
-/* ---- what it used --------------------------------------------------------------------------- */
+/* ---- what it used ---------------------------------------------------------------------------- */
 
 enum { BURN_MS = 60, TOUCH_BYTES = 48 << 20 };
 
@@ -280,7 +280,7 @@ EACH_METHOD(rusage_of_a_running_process_is_a_failed_try) {
   kill_child(process);
 }
 
-/* ---- pid and name --------------------------------------------------------------------------- */
+/* ---- pid and name ---------------------------------------------------------------------------- */
 
 static int store_pid(void *arg, size_t size) {
   CHECK_EQ(size, sizeof(int64_t *));
@@ -349,7 +349,7 @@ EACH_METHOD(name_reaches_the_child) {
   CHECK_EQ(code_of_child(start_child(method, check_name, name, sizeof name, &options)), 0);
 }
 
-/* ---- waiting for the end -------------------------------------------------------------------- */
+/* ---- waiting for the end --------------------------------------------------------------------- */
 
 EACH_METHOD(sentinel_becomes_readable) {
   mproc_handle sentinel = -7;
@@ -420,7 +420,7 @@ EACH_METHOD(status_at_every_stage) {
   CHECK_OK(mproc_process_close(process));
 }
 
-/* ---- signals -------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static void check_signal(const char *method, int (*send)(mproc_process *), int expected) {
   mproc_process *process = create_child(method, sleep_for_ever, NULL, 0, NULL);
@@ -456,7 +456,7 @@ EACH_METHOD(signal_to_an_unjoined_dead_process) {
   CHECK_EQ(code_of_child(process), 0);
 }
 
-/* ---- the object ----------------------------------------------------------------------------- */
+/* ---- the object ------------------------------------------------------------------------------ */
 
 TEST(create_refuses_nonsense) {
   mproc_process *process = (mproc_process *)&process, *before = process;
@@ -586,7 +586,7 @@ EACH_METHOD_LIMIT(many_objects_one_after_another, 60) {
   }
 }
 
-/* ---- mproc_run and words -------------------------------------------------------------------- */
+/* ---- mproc_run and words --------------------------------------------------------------------- */
 
 EACH_METHOD(run_returns_the_code) {
   CHECK_OK(mproc_set_start_method(method, 0));

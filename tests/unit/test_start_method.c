@@ -93,7 +93,7 @@ TEST(known_name_that_is_absent_here) {
   CHECK(if_set() == NULL);
 }
 
-/* ---- MPROC_START_METHOD --------------------------------------------------------------------- */
+/* ---- MPROC_START_METHOD ---------------------------------------------------------------------- */
 
 TEST(environment_is_the_default) {
   CHECK_EQ(setenv("MPROC_START_METHOD", "spawn", 1), 0);
@@ -130,7 +130,7 @@ TEST(environment_that_is_bad_is_an_error) {
   check_bad_environment("forkserver", -ENOSYS);
 }
 
-/* ---- children ------------------------------------------------------------------------------- */
+/* ---- children -------------------------------------------------------------------------------- */
 
 static int check_inherited_choice(void *arg, size_t size) {
   const char *expected = size ? arg : NULL, *found = if_set();

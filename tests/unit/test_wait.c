@@ -155,7 +155,7 @@ EACH_METHOD(signals_do_not_end_a_wait) {
   CHECK_EQ(code_of_child(quick), 0);
 }
 
-/* ---- errors --------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void check_refused(mproc_wait_item *items, size_t count, int code, const char *text) {
   CHECK_EQ(mproc_wait(items, count, 0, 10000), code);

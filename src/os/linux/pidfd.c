@@ -44,8 +44,8 @@ struct pidfd_info_v1 {
 #define GET_INFO _IOWR(0xFF, 11, struct pidfd_info_v1)
 #define INFO_EXIT (1u << 3)
 
-/* Asked before each start, by calls that cannot succeed: a filter may come at any time, and for one thread
- * only. */
+/* Asked before each start, by calls that cannot succeed: a filter may come at any time, and for one
+ * thread only. */
 bool mpx_pidfd_available(void) {
   return mpx_pidfd_open(-1) == -EINVAL && mpx_pidfd_send_signal(-1, 0) == -EBADF;
 }

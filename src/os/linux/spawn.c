@@ -1,4 +1,5 @@
-/* spawn: a child that shares our memory until it executes, so that its cost does not depend on ours.
+/* spawn: a child that shares our memory until it executes, so that its cost does not depend on
+ * ours.
  *
  *   parent                               child (on a stack of its own, all signals blocked)
  *   mpx_os_spawn
@@ -7,11 +8,12 @@
  *     (suspended until exec or exit)     on failure: stage and errno into the pipe, exit
  *     read the pipe
  *
- * Under valgrind and qemu-user the memory is not shared: there clone makes a plain copy. The first child
- * tells which by a write of its own, and as long as nobody knows, its failure comes through a pipe. */
+ * Under valgrind and qemu-user the memory is not shared: there clone makes a plain copy. The first
+ * child tells which by a write of its own, and as long as nobody knows, its failure comes through a
+ * pipe. */
 #define _GNU_SOURCE
-#include "os/linux/pidfd.h"
 #include "os/crash_point.h"
+#include "os/linux/pidfd.h"
 #include "os/os.h"
 
 #include <errno.h>
@@ -53,8 +55,8 @@ typedef struct spawn_call {
   volatile spawn_failure failure;
 } spawn_call;
 
-/* Ignored signals stay ignored across an exec, and a pending handler of ours must not run in the child:
- * everything goes back to the default before the mask is lifted. */
+/* Ignored signals stay ignored across an exec, and a pending handler of ours must not run in the
+ * child: everything goes back to the default before the mask is lifted. */
 CHILD_CODE static void reset_signals(void) {
   struct sigaction action;
   for (int number = 1; number <= SIGRTMAX; number++) {
@@ -106,8 +108,8 @@ CHILD_CODE static int clone_entry(void *call) {
   run_child(call);
 }
 
-/* The orphan's maker: it ends at once, so that the child belongs to init. It never executes anything and
- * sends no signal, so that no wait of the host's sees it. */
+/* The orphan's maker: it ends at once, so that the child belongs to init. It never executes
+ * anything and sends no signal, so that no wait of the host's sees it. */
 CHILD_CODE static int make_orphan(void *argument) {
   spawn_call *call = argument;
   (void)clone(clone_entry, call->stack + CHILD_STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, call);
@@ -151,7 +153,8 @@ static void *take_stack(size_t size) {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
 }
 
-/* Kept for the next start: mapping and unmapping it costs more than all else that the parent does. */
+/* Kept for the next start: mapping and unmapping it costs more than all else that the parent
+ * does. */
 static void give_stack_back(void *stack, size_t size) {
   void *none = NULL;
   if (size != CHILD_STACK_SIZE || !atomic_compare_exchange_strong(&spare_stack, &none, stack))
@@ -177,8 +180,8 @@ static pid_t clone_blocked(spawn_call *call, bool want_pidfd, mpx_child *child) 
   return pid;
 }
 
-/* Whether the child failed before the exec. With shared memory it has executed or died by now; without, the
- * pipe's end tells when. */
+/* Whether the child failed before the exec. With shared memory it has executed or died by now;
+ * without, the pipe's end tells when. */
 static bool take_failure(const spawn_call *call, spawn_failure *ret_failure) {
   if (call->shared) {
     atomic_store(&memory_is_shared, true);
@@ -201,8 +204,8 @@ static void discard_child(mpx_child *child) {
   }
 }
 
-/* Where clone knows no pidfds but pidfd_open does. Nobody can have reaped it yet unless the host waits
- * for any child; then it is signalled and waited for by pid, which fails cleanly. */
+/* Where clone knows no pidfds but pidfd_open does. Nobody can have reaped it yet unless the host
+ * waits for any child; then it is signalled and waited for by pid, which fails cleanly. */
 static int open_pidfd(mpx_child *child) {
   int fd = mpx_pidfd_open((pid_t)child->pid);
   if (fd == -ESRCH)

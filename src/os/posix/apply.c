@@ -1,5 +1,5 @@
-/* What a fresh child does to itself before it runs anything. Async-signal-safe throughout: the parent
- * may have had threads, and after a vfork the memory is still the parent's. */
+/* What a fresh child does to itself before it runs anything. Async-signal-safe throughout: the
+ * parent may have had threads, and after a vfork the memory is still the parent's. */
 #define _GNU_SOURCE
 #include "os/os.h"
 

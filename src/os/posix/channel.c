@@ -47,10 +47,8 @@ int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_h
 int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_handle *ret_handle) {
   control_buffer control;
   struct iovec part = {.iov_base = data, .iov_len = size};
-  struct msghdr message = {.msg_iov = &part,
-                           .msg_iovlen = 1,
-                           .msg_control = &control,
-                           .msg_controllen = sizeof control};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   ssize_t r;
   do
     r = recvmsg(mpx_descriptor(end), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

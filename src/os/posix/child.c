@@ -59,8 +59,9 @@ static bool is_ready(mproc_handle sentinel) {
   return poll(&item, 1, 0) == 1;
 }
 
-/* Another part of the program reaped it, or SIGCHLD is ignored. From 6.15 on the kernel still knows. The
- * thief may be in the middle of its wait: the child is gone for us and not yet reaped for the kernel. */
+/* Another part of the program reaped it, or SIGCHLD is ignored. From 6.15 on the kernel still
+ * knows. The thief may be in the middle of its wait: the child is gone for us and not yet reaped
+ * for the kernel. */
 static int poll_stolen(const mpx_child *child, mpx_exit *ret_exit) {
   int status = 0;
   int r = -ENOSYS;
@@ -98,8 +99,8 @@ int mpx_os_child_poll(const mpx_child *child, mpx_exit *ret_exit) {
   struct rusage usage;
   memset(&usage, 0, sizeof usage);
   int r = wait_for(child, &info, &usage, 0);
-  /* A pipe ends a moment before its process does: who saw the sentinel wants the status. A child that
-   * closed the pipe itself is waited for in vain, but not for long. */
+  /* A pipe ends a moment before its process does: who saw the sentinel wants the status. A child
+   * that closed the pipe itself is waited for in vain, but not for long. */
   for (int tries = 0; r == 0 && !child->pidfd && tries < 20 && is_ready(child->sentinel); tries++) {
     mpx_os_sleep(100 * 1000);
     r = wait_for(child, &info, &usage, 0);

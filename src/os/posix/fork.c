@@ -1,4 +1,5 @@
-/* fork: glibc's own, never a raw clone, so that atfork handlers run and malloc's locks are whole. */
+/* fork: glibc's own, never a raw clone, so that atfork handlers run and malloc's locks are
+ * whole. */
 #define _GNU_SOURCE
 #include "os/linux/pidfd.h"
 #include "os/os.h"
@@ -15,8 +16,9 @@ static int sentinel_of_the_gone(mpx_child *child) {
   return mpx_os_ended_sentinel(&child->sentinel);
 }
 
-/* Between fork and pidfd_open the child may have died, been reaped by the host's own SIGCHLD loop, and
- * its pid been given to a stranger. A pidfd counts only if the kernel agrees that it is our child. */
+/* Between fork and pidfd_open the child may have died, been reaped by the host's own SIGCHLD loop,
+ * and its pid been given to a stranger. A pidfd counts only if the kernel agrees that it is our
+ * child. */
 static int name_child(mpx_child *child) {
   int fd = mpx_pidfd_open((pid_t)child->pid);
   if (fd == -ESRCH)
