@@ -119,6 +119,11 @@ static uint64_t default_size(void) {
 /* A size that was asked for is a promise; the default is a wish, made smaller until it fits. */
 static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, void **ret_base) {
   uint64_t data_size = round_up(family.wanted_size, UNIT);
+  if (family.wanted_size > LARGEST_SIZE)
+    return mpx_fail(MPROC_EADDRESS,
+                    "no address range holds a heap of %zu bytes; give mproc_init a smaller "
+                    "heap_size: %llu is the most",
+                    family.wanted_size, (unsigned long long)LARGEST_SIZE);
   if (data_size != 0) {
     *ret_data_size = data_size;
     return create_segment(data_size, ret_size, ret_base);
@@ -169,8 +174,11 @@ static void release_thread(void) {
     return;
   mpx_slot *slot = mpx_table_slot(header, self_thread.member);
   /* From now on this cell proves nothing: pid and start time must. */
-  if (slot && atomic_load_explicit(&slot->start_time, memory_order_relaxed) == 0)
-    atomic_store_explicit(&slot->start_time, mpx_os_start_time(mpx_os_pid()), memory_order_release);
+  if (slot && atomic_load_explicit(&slot->start_time, memory_order_relaxed) <= 0) {
+    int64_t start_time = mpx_os_start_time(mpx_os_pid());
+    atomic_store_explicit(&slot->start_time, start_time > 0 ? start_time : MPX_START_UNKNOWN,
+                          memory_order_release);
+  }
   mpx_cell *cell = mpx_cell_at(header, self_thread.cell);
   self_thread.member = 0;
   mpx_cell_release(cell);
@@ -178,13 +186,17 @@ static void release_thread(void) {
 
 static int enter_thread(mpx_header *header, mpx_member member) {
   uint32_t cell;
-  int r = mpx_cell_take(header, member, &cell);
+  int r = mpx_os_thread_hook(release_thread);
+  if (r == 0)
+    r = mpx_os_thread_watch();
+  if (r < 0) /* a thread that ends unnoticed would look like the death of the process */
+    return mpx_fail(r, "cannot watch for the end of the thread: %s (pthread keys are used up?)",
+                    mproc_strerror(r));
+  r = mpx_cell_take(header, member, &cell);
   if (r < 0)
     return r;
   self_thread.cell = cell;
   self_thread.member = member;
-  (void)mpx_os_thread_hook(release_thread);
-  mpx_os_thread_watch();
   return 0;
 }
 
@@ -207,7 +219,7 @@ static int become(mpx_header *header, mpx_member member) {
 }
 
 static int create_family(void) {
-  uint64_t size, data_size;
+  uint64_t size = 0, data_size = 0;
   void *base;
   mpx_os_stdio_ensure(); /* the segment's descriptor must not become a standard stream */
   int r = prepare_identity();
@@ -338,23 +350,28 @@ int mpx_family_attach(const mpx_family_ticket *ticket) {
 
 /* ---- the dead -------------------------------------------------------------------------------- */
 
+static void reap_blocks(mpx_header *header, mpx_member dead) {
+  uint32_t cell = 0;
+  (void)mpx_family_enter(&cell);
+  const mpx_caller caller = {.member = mpx_family_self(), .lane = cell};
+  (void)mpx_allocator_reap(header->allocator, &caller, dead);
+}
+
 /* Blocks and cells first: if the process dies in between, the slot still names the dead one, and
  * whoever comes next does it again. Every step may be done twice, also at once by two processes. */
 void mpx_family_bury(mpx_member member) {
   mpx_header *header = mpx_family_header();
   if (!header || !mpx_table_slot(header, member))
     return;
-  uint32_t cell = 0;
-  (void)mpx_family_enter(&cell);
-  const mpx_caller caller = {.member = mpx_family_self(), .lane = cell};
-  (void)mpx_allocator_reap(header->allocator, &caller, member);
+  reap_blocks(header, member);
   MPROC_CRASH_POINT("family.bury.reaped");
   mpx_cell_free_all(header, member);
   MPROC_CRASH_POINT("family.bury.cells_freed");
   (void)mpx_table_release(header, member);
 }
 
-/* A process whose parent lives is the parent's to bury: it may still want the exit record. */
+/* A process whose parent lives is the parent's to bury: it may still want the exit record. Its
+ * blocks are given back all the same. */
 static void sweep_slot(mpx_header *header, uint32_t index) {
   mpx_slot *slot = &header->slots[index];
   if (mpx_table_sweep_claim(header, index))
@@ -364,10 +381,13 @@ static void sweep_slot(mpx_header *header, uint32_t index) {
     return;
   mpx_member member = mpx_member_make(index, (uint32_t)(tag >> 8));
   mpx_member parent = slot->parent;
-  if (member == mpx_family_self() || (parent != 0 && !mpx_member_is_dead(header, parent)))
+  bool orphan = parent == 0 || mpx_member_is_dead(header, parent);
+  if (member == mpx_family_self() || !mpx_member_is_dead(header, member))
     return;
-  if (mpx_member_is_dead(header, member))
+  if (orphan)
     mpx_family_bury(member);
+  else
+    reap_blocks(header, member);
 }
 
 void mpx_family_sweep(bool all) {

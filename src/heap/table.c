@@ -54,17 +54,30 @@ static void raise_mark(_Atomic uint32_t *mark, uint32_t value) {
     ;
 }
 
-static bool claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
-                       mpx_member *ret_member) {
+/* The tables are touched as they grow: memory that is not there must be an error, no SIGBUS. */
+static bool back_with_memory(_Atomic uint32_t *mark, uint32_t index, void *item, size_t size) {
+  if (index < atomic_load_explicit(mark, memory_order_relaxed))
+    return true;
+  uintptr_t page = mpx_os_page_size();
+  uintptr_t first = (uintptr_t)item / page * page;
+  uintptr_t end = ((uintptr_t)item + size + page - 1) / page * page;
+  return mpx_os_commit((void *)first, end - first) == 0;
+}
+
+/* 1: claimed. 0: it is another's. -ENOMEM. */
+static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
+                      mpx_member *ret_member) {
   mpx_slot *slot = &header->slots[index];
+  if (!back_with_memory(&header->slots_used, index, slot, sizeof *slot))
+    return -ENOMEM;
   uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_relaxed);
   if (tag_state(tag) != MPX_SLOT_FREE)
-    return false;
+    return 0;
   uint32_t generation = tag_generation(tag) + 1;
   /* acquire: pairs with the release of mpx_table_release; the former owner's writes are over */
   if (!atomic_compare_exchange_strong_explicit(&slot->tag, &tag, tag_of_claimer(generation, parent),
                                                memory_order_acq_rel, memory_order_relaxed))
-    return false;
+    return 0;
   raise_mark(&header->slots_used, index + 1);
   MPROC_CRASH_POINT("table.claiming");
   slot->parent = parent;
@@ -76,16 +89,20 @@ static bool claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   /* release: who sees CLAIMED sees the parent. Nobody else writes the tag while we live. */
   atomic_store_explicit(&slot->tag, tag_of(generation, MPX_SLOT_CLAIMED), memory_order_release);
   *ret_member = mpx_member_make(index, generation);
-  return true;
+  return 1;
 }
 
 int mpx_table_claim(mpx_header *header, mpx_member parent, mpx_member *ret_member) {
   for (int attempt = 0; attempt < 2; attempt++) {
-    for (uint32_t i = 0; i < MPX_SLOT_COUNT; i++)
-      if (claim_slot(header, i, parent, ret_member)) {
-        MPROC_CRASH_POINT("table.claimed");
-        return 0;
-      }
+    int r = 0;
+    for (uint32_t i = 0; i < MPX_SLOT_COUNT && r == 0; i++)
+      r = claim_slot(header, i, parent, ret_member);
+    if (r < 0)
+      return mpx_fail(r, "no memory for the process table; free some, or raise the cgroup's limit");
+    if (r == 1) {
+      MPROC_CRASH_POINT("table.claimed");
+      return 0;
+    }
     mpx_family_sweep(true);
   }
   return mpx_fail(MPROC_ETABLEFULL,
@@ -153,6 +170,8 @@ int mpx_cell_take(mpx_header *header, mpx_member member, uint32_t *ret_cell) {
     mpx_cell *cell = &header->pool[i];
     if (atomic_load_explicit(&cell->owner, memory_order_relaxed) != 0)
       continue;
+    if (!back_with_memory(&header->pool_used, i, cell, sizeof *cell))
+      return mpx_fail(-ENOMEM, "no memory for the process table");
     raise_mark(&header->pool_used, i + 1); /* first: who buries us must find the cell */
     if (take_cell(cell, member)) {
       *ret_cell = MPX_SLOT_COUNT + i;
@@ -260,7 +279,7 @@ bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
     return true;
   int64_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
   int64_t start_time = atomic_load_explicit(&slot->start_time, memory_order_relaxed);
-  if (start_time == 0) /* on its way from mpx_table_take to its first cell */
-    return pid != 0 && mpx_os_start_time(pid) < 0;
+  if (start_time <= 0) /* on its way from mpx_table_take to its first cell, or unknown */
+    return pid != 0 && mpx_os_start_time(pid) == -ESRCH;
   return !mpx_os_process_is_alive(pid, start_time);
 }

@@ -45,7 +45,9 @@ int64_t mpx_os_read(mproc_handle handle, void *data, size_t size);
 int64_t mpx_os_read_file(const char *path, char *buffer, size_t size);
 /* Opens for appending, made when missing, private to the user. */
 int mpx_os_open_append(const char *path, mproc_handle *ret_handle);
-/* [child] Whether the handle passes on an exec of this process. */
+/* Which standard stream the handle is: 0, 1 or 2; -1 for any other. */
+int mpx_os_stream_index(mproc_handle handle);
+/* [child] Whether the handle passes on an exec of this process. Standard streams always do. */
 int mpx_os_set_inheritable(mproc_handle handle, bool inheritable);
 /* The handle of standard error. */
 mproc_handle mpx_os_stderr(void);
@@ -69,7 +71,7 @@ int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns);
 /* Two connected ends; messages keep their bounds. */
 int mpx_os_channel(mproc_handle ret_ends[2]);
 /* Sends a message with a handle (or MPX_NO_HANDLE), which stays the caller's. -EPIPE: nobody
- * listens. */
+ * listens. -ETIMEDOUT: somebody does, but has not read for seconds. */
 int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_handle handle);
 /* Takes a message that is there: 1, or 0 when the other end is closed by all. -EAGAIN: none is
  * there. The handle is the caller's; MPX_NO_HANDLE when none came, also when there was no room for
@@ -78,7 +80,7 @@ int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_hand
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
-/* A lock between threads of one process. Zero-initialised by MPX_OS_MUTEX_INIT. */
+/* A lock between threads of one process. All zeros is an open one. */
 typedef struct mpx_os_mutex {
   _Alignas(8) unsigned char storage[64];
 } mpx_os_mutex;
@@ -90,7 +92,7 @@ void mpx_os_mutex_unlock(mpx_os_mutex *mutex);
 /* Calls `hook` in each thread that called mpx_os_thread_watch() when it ends by itself: by return,
  * pthread_exit or cancellation, not by the end or exec of the process. Once per process. */
 int mpx_os_thread_hook(void (*hook)(void));
-void mpx_os_thread_watch(void);
+int mpx_os_thread_watch(void);
 /* Whether the caller is the process's first thread. */
 bool mpx_os_is_main_thread(void);
 /* Threads of this process; -ENOSYS where nobody can tell. */
@@ -183,7 +185,7 @@ void mpx_os_stdio_flush(void);
 /* Drops what the parent had not flushed, in a forked child: it is the parent's to write. */
 void mpx_os_stdio_drop(void);
 /* The process's environment, and its replacement in a fresh forked child (borrowed for good). */
-char *const *mpx_os_environment(void);
+char *const *mpx_os_environment(void); /* never NULL */
 void mpx_os_set_environment(char **environment);
 void mpx_os_unset_environment(const char *name);
 /* Registers `last` to run at exit() with the exit code, before every handler registered earlier;

@@ -71,7 +71,7 @@ static _Noreturn void give_up(mproc_handle report, int code) {
 }
 
 /* Whatever the child executes must not get these. */
-static void keep_private(const mpx_boot_record *record, const mpx_inherited *inherited) {
+static void keep_private(const mpx_boot_record *record, const mproc_inherit *inherited) {
   mproc_handle own[] = {record->head.report, record->held, record->channel, record->ticket.handle};
   for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
     if (own[i] != MPX_NO_HANDLE)
@@ -92,17 +92,23 @@ static void *copy_argument(const mpx_boot_record *record) {
   return copy;
 }
 
-static mpx_inherited *copy_inherited(const mpx_boot_record *record) {
+/* The list and its names in one block. */
+static mproc_inherit *copy_inherited(const mpx_boot_record *record) {
   size_t count = (size_t)record->inherited_count;
-  mpx_inherited *copy = calloc(count + 1, sizeof *copy);
-  if (copy && count)
-    memcpy(copy, (const char *)record + record->inherited_at, count * sizeof *copy);
+  mproc_inherit *copy = calloc(count + 1, sizeof *copy + MPX_NAME_SIZE);
+  char *name = (char *)(copy + count);
+  for (size_t i = 0; copy && i < count; i++, name += MPX_NAME_SIZE) {
+    const mpx_inherited *item =
+        (const mpx_inherited *)(const void *)((const char *)record + record->inherited_at) + i;
+    (void)snprintf(name, MPX_NAME_SIZE, "%.*s", MPX_NAME_SIZE - 1, item->name);
+    copy[i] = (mproc_inherit){.handle = item->handle, .name = name};
+  }
   return copy;
 }
 
 static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mproc_handle handle) {
   mproc_handle report = record->head.report;
-  mpx_inherited *inherited = copy_inherited(record);
+  mproc_inherit *inherited = copy_inherited(record);
   void *argument = copy_argument(record);
   if (!inherited || (!argument && record->argument_size))
     give_up(report, mpx_fail(-ENOMEM, "no memory in the child for %llu bytes of argument block",

@@ -25,6 +25,12 @@ typedef struct mpx_boot_head {
   mpx_function boot; /* void (*)(const void *record, size_t size, mproc_handle handle) */
 } mpx_boot_head;
 
+/* A handle that is passed by name, as it travels. */
+typedef struct mpx_inherited {
+  mproc_handle handle;
+  char name[MPX_NAME_SIZE];
+} mpx_inherited;
+
 typedef enum mpx_boot_kind { MPX_BOOT_ENTRY = 1, MPX_BOOT_GUARDIAN = 2 } mpx_boot_kind;
 
 typedef struct mpx_boot_record {

@@ -21,13 +21,8 @@ void mpx_report_send(mproc_handle to, int code, const char *text);
 int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadline,
                        const char *name);
 
-/* A handle that the parent passed by name. */
-typedef struct mpx_inherited {
-  mproc_handle handle;
-  char name[32];
-} mpx_inherited;
-/* `items` is the child's for good. */
-void mpx_inherited_set(const mpx_inherited *items, size_t count);
+/* The handles that the parent passed by name; `items` is the child's for good. */
+void mpx_inherited_set(const mproc_inherit *items, size_t count);
 
 /* Who the calling process and its parent are, for mproc_current_process and its kin. Called first
  * by whoever made the process a member. */

@@ -7,8 +7,18 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+/* A name with a slash is the child's to find, from its own directory; PATH is searched here, once,
+ * because the search is not for a child that shares our memory. */
 static int resolve(const mproc_process *process, char path[MPX_OS_PATH_SIZE]) {
+  if (strchr(process->argv[0], '/')) {
+    if (strlen(process->argv[0]) >= MPX_OS_PATH_SIZE)
+      return mpx_fail(-ENAMETOOLONG, "the command's name has more than %d characters",
+                      MPX_OS_PATH_SIZE - 1);
+    (void)strcpy(path, process->argv[0]);
+    return 0;
+  }
   int r = mpx_os_find_command(process->argv[0], path);
   if (r < 0)
     return mpx_fail(r, "cannot execute the command '%s': %s", process->argv[0], mproc_strerror(r));

@@ -50,7 +50,7 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   if (process->options.environment)
     mpx_os_set_environment((char **)(uintptr_t)process->options.environment);
   mpx_self_set(process->member);
-  mpx_inherited_copy(process->options.inherit, process->options.inherit_count);
+  mpx_inherited_set(process->options.inherit, process->options.inherit_count);
   mpx_os_set_process_name(process->name);
   mpx_after_fork_run();
   /* Not before our parent can name us: of a child that crashes at once, whom the host's own wait

@@ -30,8 +30,8 @@ static int send_ward(mproc_handle channel, int64_t pid, mproc_handle pidfd) {
   ward message = {.pid = pid};
   if (pidfd == MPX_NO_HANDLE) {
     message.start_time = mpx_os_start_time(pid);
-    if (message.start_time < 0)
-      return 0; /* gone already: nothing to guard */
+    if (message.start_time < 0) /* gone already: nothing to guard */
+      return message.start_time == -ESRCH ? 0 : (int)message.start_time;
   }
   return mpx_os_channel_send(channel, &message, sizeof message, pidfd);
 }
@@ -115,6 +115,39 @@ static int make(void) {
   return 0;
 }
 
+static mproc_handle pidfd_of(const mpx_child *child) {
+  return child->pidfd ? child->sentinel : MPX_NO_HANDLE;
+}
+
+static void send_again(mproc_process *process, void *user) {
+  int *result = user;
+  mpx_os_mutex_lock(&process->lock);
+  bool runs = process->phase == MPX_PHASE_STARTING || process->phase == MPX_PHASE_RUNNING;
+  if (process->watched && runs && *result == 0)
+    *result = send_ward(guardian.channel, process->child.pid, pidfd_of(&process->child));
+  mpx_os_mutex_unlock(&process->lock);
+}
+
+static void forget(void) {
+  mpx_os_close(guardian.channel);
+  guardian.channel = MPX_NO_HANDLE;
+  guardian.pid = 0;
+}
+
+/* A new guardian gets all wards that there are: the last one may have been killed, even long
+ * ago. */
+static int make_with_wards(void) {
+  int r = make();
+  if (r < 0)
+    return r;
+  int visited = mpx_registry_visit(send_again, &r);
+  if (r == 0)
+    r = visited;
+  if (r < 0)
+    forget();
+  return r < 0 ? fail_making(r) : 0;
+}
+
 static void lock(void) {
   mpx_os_mutex_lock(&guardian.lock);
 }
@@ -133,34 +166,15 @@ int mpx_guardian_ensure(void) {
   if (!atomic_flag_test_and_set(&watched)) /* with no lock held: a fork elsewhere may want it */
     mpx_os_at_fork(lock, unlock, unlock_in_child);
   mpx_os_mutex_lock(&guardian.lock);
-  int r = guardian.pid == mpx_os_pid() ? 0 : make();
+  int r = guardian.pid == mpx_os_pid() ? 0 : make_with_wards();
   mpx_os_mutex_unlock(&guardian.lock);
   return r;
 }
 
-static mproc_handle pidfd_of(const mpx_child *child) {
-  return child->pidfd ? child->sentinel : MPX_NO_HANDLE;
-}
-
-static void send_again(mproc_process *process, void *user) {
-  int *result = user;
-  mpx_os_mutex_lock(&process->lock);
-  bool runs = process->phase == MPX_PHASE_STARTING || process->phase == MPX_PHASE_RUNNING;
-  if (process->watched && runs && *result == 0)
-    *result = send_ward(guardian.channel, process->child.pid, pidfd_of(&process->child));
-  mpx_os_mutex_unlock(&process->lock);
-}
-
-/* Somebody killed the guardian: the next one gets all its wards. */
 static int replace(void) {
   mpx_log(MPROC_LOG_ERROR, "the guardian of daemon children was killed; making another");
-  mpx_os_close(guardian.channel);
-  guardian.channel = MPX_NO_HANDLE;
-  guardian.pid = 0;
-  int r = make();
-  if (r == 0)
-    mpx_registry_visit(send_again, &r);
-  return r;
+  forget();
+  return make_with_wards();
 }
 
 int mpx_guardian_watch(mproc_process *process) {
@@ -178,9 +192,7 @@ int mpx_guardian_watch(mproc_process *process) {
 
 void mpx_guardian_reset_in_child(void) {
   mpx_os_mutex_init(&guardian.lock);
-  mpx_os_close(guardian.channel);
-  guardian.channel = MPX_NO_HANDLE;
-  guardian.pid = 0;
+  forget();
 }
 
 /* ---- the guardian's side --------------------------------------------------------------------- */

@@ -37,6 +37,8 @@ static void sink(mproc_log_level level, const char *message) {
 }
 
 void mproc_set_log(mproc_log_hook *hook, void *user, mproc_log_level level) {
+  mpx_os_close(log_handle);
+  log_handle = MPX_NO_HANDLE;
   log_hook = hook;
   log_user = user;
   mpx_log_sink = sink;
@@ -58,12 +60,12 @@ int mpx_log_from_environment(void) {
   for (int level = MPROC_LOG_ERROR; level <= MPROC_LOG_TRACE; level++) {
     if (strlen(names[level]) != length || strncmp(wish, names[level], length) != 0)
       continue;
-    if (colon) {
-      int r = mpx_os_open_append(colon + 1, &log_handle);
-      if (r < 0)
-        return mpx_fail(r, "MPROC_LOG: cannot open '%s': %s", colon + 1, mproc_strerror(r));
-    }
+    mproc_handle file = MPX_NO_HANDLE;
+    int r = colon ? mpx_os_open_append(colon + 1, &file) : 0;
+    if (r < 0)
+      return mpx_fail(r, "MPROC_LOG: cannot open '%s': %s", colon + 1, mproc_strerror(r));
     mproc_set_log(NULL, NULL, (mproc_log_level)level);
+    log_handle = file;
     return 0;
   }
   return mpx_fail(-EINVAL,

@@ -28,6 +28,12 @@ static int check_inherit(const mproc_process_options *options) {
     if (!mpx_os_handle_is_open(item->handle))
       return mpx_fail(-EINVAL, "inherit[%zu]: handle %lld ('%s') is not open", i,
                       (long long)item->handle, item->name);
+    int stream = mpx_os_stream_index(item->handle);
+    if (stream >= 0 && options->streams[stream].kind != MPROC_STREAM_INHERIT)
+      return mpx_fail(-EINVAL,
+                      "inherit[%zu]: '%s' is standard stream %d, which the child gets from "
+                      "elsewhere; pass a copy of the handle",
+                      i, item->name, stream);
     for (size_t k = 0; k < i; k++)
       if (strcmp(options->inherit[k].name, item->name) == 0)
         return mpx_fail(-EINVAL, "inherit[%zu]: the name '%s' is given twice", i, item->name);

@@ -10,19 +10,26 @@
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
+static int fail_closed(void) {
+  return mpx_fail(MPROC_ECLOSED, "the process object was closed; create another one");
+}
+
 /* Locks the object for a call, or says why the call is out of order. */
 static int lock_usable(mproc_process *process) {
   if (!process)
     return mpx_fail(-EINVAL, "the process is NULL");
   if (process->phase == MPX_PHASE_CLOSED)
-    return mpx_fail(MPROC_ECLOSED, "the process object was closed; create another one");
+    return fail_closed();
   if (process->creator != mpx_os_pid())
     return mpx_fail(MPROC_ENOTCREATOR,
                     "process '%s' was created by process %lld, and only that one may "
                     "use the object",
                     process->name, (long long)process->creator);
   mpx_os_mutex_lock(&process->lock);
-  return 0;
+  if (process->phase != MPX_PHASE_CLOSED)
+    return 0;
+  mpx_os_mutex_unlock(&process->lock); /* closed while we came */
+  return fail_closed();
 }
 
 static int lock_started(mproc_process *process) {
@@ -162,9 +169,13 @@ int mproc_process_join(mproc_process *process, int timeout_ms) {
   int r = lock_started(process); /* says what is wrong with the object, if anything */
   if (r < 0)
     return r;
+  process->joiners++;
   unlock(process);
   mproc_wait_item item = {.kind = MPROC_WAIT_PROCESS, .object = process};
   r = mproc_wait(&item, 1, 1, timeout_ms); /* which reaps */
+  mpx_os_mutex_lock(&process->lock);
+  process->joiners--;
+  unlock(process);
   if (r == -EAGAIN)
     return mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
   if (r == -ETIMEDOUT)
@@ -212,18 +223,20 @@ int mproc_process_close(mproc_process *process) {
   if (r < 0)
     return r;
   (void)mpx_process_reap(process);
-  bool busy = process->phase == MPX_PHASE_RUNNING || process->phase == MPX_PHASE_STARTING;
-  if (!busy)
+  bool runs = process->phase == MPX_PHASE_RUNNING || process->phase == MPX_PHASE_STARTING;
+  bool joined = process->joiners > 0;
+  if (!runs && !joined) {
     process->phase = MPX_PHASE_CLOSED;
+    process->waitable.kind = 0;
+    mpx_os_close(process->child.sentinel);
+    process->child.sentinel = MPX_NO_HANDLE;
+    free(process->copy);
+    process->copy = NULL;
+  }
   unlock(process);
-  if (busy)
-    return mpx_fail(-EBUSY, "process '%s' still runs; join or kill it before closing it",
-                    process->name);
-  mpx_os_close(process->child.sentinel);
-  process->child.sentinel = MPX_NO_HANDLE;
-  process->waitable.kind = 0;
-  free(process->copy);
-  process->copy = NULL;
+  if (runs || joined)
+    return mpx_fail(-EBUSY, "process '%s' %s before closing it", process->name,
+                    runs ? "still runs; join or kill it" : "is being joined; let that return");
   mpx_registry_retire(process);
   return 0;
 }

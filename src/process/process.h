@@ -27,11 +27,12 @@ typedef struct mpx_transient {
   mproc_handle held;      /* see mpx_os_child_prepare */
 } mpx_transient;
 
-/* Everything before `lock` is fixed from create to close. The rest is guarded by `lock`, except
+/* Everything before `phase` is fixed from create to close. The rest is guarded by `lock`, except
  * that only the thread inside start touches `transient` and writes `child`, under the registry's
  * lock. */
 struct mproc_process {
   mpx_waitable waitable;
+  mpx_os_mutex lock;  /* made once: a late caller may hold it while the memory is used again */
   int64_t creator;    /* pid: a copy of this object in a forked child is nobody's */
   mproc_entry *entry; /* NULL: a command */
   void *arg;
@@ -45,8 +46,8 @@ struct mproc_process {
   void *copy;
   mpx_list link; /* registry: live objects, or the pool of closed ones */
 
-  mpx_os_mutex lock;
   mpx_phase phase;
+  unsigned joiners; /* threads inside join: they keep it from being closed */
   /* a daemon that the guardian kills, because the starting thread may end first */
   bool guarded;
   bool watched;      /* the guardian knows of it; guarded by the guardian's lock */
@@ -77,8 +78,8 @@ void mpx_registry_lock(void);
 void mpx_registry_unlock(void);
 /* In a fresh forked child: closes what belongs to the parent's objects, and forgets them. */
 void mpx_registry_reset_in_child(void);
-/* Calls `visit` for every object of this process, without the lock held. */
-void mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void *user);
+/* Calls `visit` for every object of this process, without the lock held. -ENOMEM. */
+int mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void *user);
 
 /* ---- start.c, fork.c, spawn.c, command.c: 0, or said why. process->phase is STARTING. */
 

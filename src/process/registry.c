@@ -1,5 +1,6 @@
 #include "process/process.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,11 +48,14 @@ mproc_process *mpx_registry_new(void) {
     mpx_list_remove(&process->link);
     registry.closed_count--;
   } else {
-    process = malloc(sizeof *process);
+    process = calloc(1, sizeof *process);
+    if (process)
+      mpx_os_mutex_init(&process->lock);
   }
   if (process) {
-    memset(process, 0, sizeof *process);
-    mpx_os_mutex_init(&process->lock);
+    mpx_os_mutex_lock(&process->lock);
+    memset(&process->creator, 0, sizeof *process - offsetof(mproc_process, creator));
+    mpx_os_mutex_unlock(&process->lock);
     process->child.sentinel = MPX_NO_HANDLE;
     process->transient = (mpx_transient){
         .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}, .record = MPX_NO_HANDLE, .held = MPX_NO_HANDLE};
@@ -81,7 +85,7 @@ void mpx_registry_reset_in_child(void) {
 }
 
 /* A snapshot: `visit` may join or close, and others may create. */
-void mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void *user) {
+int mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void *user) {
   mpx_registry_lock();
   size_t count = 0, used = 0;
   for (mpx_list *node = registry.live.next; node != &registry.live; node = node->next)
@@ -94,4 +98,5 @@ void mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void 
     visit(all[i], user);
   if (all)
     free(all);
+  return used < count ? -ENOMEM : 0;
 }

@@ -16,7 +16,7 @@ static struct {
   mpx_member parent; /* 0 in the family's main process */
   mproc_process_info info;
   mproc_process_info parent_info;
-  mpx_inherited *inherited;
+  const mproc_inherit *inherited;
   size_t inherited_count;
 } self = {.info = {.method = "main", .name = "MainProcess"}};
 
@@ -92,18 +92,9 @@ int mproc_parent_sentinel(mproc_handle *ret_handle) {
 
 /* ---- inherited handles ----------------------------------------------------------------------- */
 
-void mpx_inherited_set(const mpx_inherited *items, size_t count) {
-  self.inherited = (mpx_inherited *)(uintptr_t)items;
+void mpx_inherited_set(const mproc_inherit *items, size_t count) {
+  self.inherited = items;
   self.inherited_count = count;
-}
-
-void mpx_inherited_copy(const mproc_inherit *items, size_t count) {
-  mpx_inherited *copy = count ? calloc(count, sizeof *copy) : NULL;
-  for (size_t i = 0; copy && i < count; i++) {
-    copy[i].handle = items[i].handle;
-    (void)snprintf(copy[i].name, sizeof copy[i].name, "%s", items[i].name);
-  }
-  mpx_inherited_set(copy, copy ? count : 0);
 }
 
 int mproc_inherited(const char *name, mproc_handle *ret_handle) {

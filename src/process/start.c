@@ -116,7 +116,7 @@ int mpx_start_end(mproc_process *process, int r) {
   if (has_child && process->guarded)
     r = mpx_guardian_watch(process);
   MPROC_CRASH_POINT("start.watched");
-  if (has_child)
+  if (r == 0) /* one that cannot be guarded never gets to its entry */
     open_gate(process);
   if (r == 0 && process->transient.report[0] != MPX_NO_HANDLE)
     r = await_report(process);

@@ -15,7 +15,5 @@ int mpx_start_end(mproc_process *process, int r);
 void mpx_start_remove_child(mproc_process *process);
 /* A daemon of a thread that may end before its process: the guardian kills it, not the kernel. */
 bool mpx_start_is_guarded(const mproc_process *process);
-/* The same list of handles for a child that has them already, by fork. */
-void mpx_inherited_copy(const mproc_inherit *items, size_t count);
 
 #endif

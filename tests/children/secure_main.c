@@ -2,8 +2,8 @@
  *
  *   secure_main report            says what mproc does here
  *   secure_main forge PROGRAM     executes PROGRAM, a copy of this program, with a boot record that
- *                                 is sealed and valid and sends it into a function of the attacker's
- *                                 choice */
+ *                                 is sealed and valid and sends it into a function that the
+ *                                 attacker chose */
 #define _GNU_SOURCE
 #include <mproc/mproc.h>
 

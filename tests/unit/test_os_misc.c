@@ -345,7 +345,7 @@ TEST(commands_are_searched_as_execvp_does) {
   CHECK_EQ(chdir("/bin"), 0);
   CHECK_EQ(setenv("PATH", "", 1), 0); /* the current folder */
   CHECK_OK(mpx_os_find_command("sh", path));
-  CHECK_STR(path, "sh");
+  CHECK(path[0] == '/' && strcmp(path + strlen(path) - 3, "/sh") == 0);
   CHECK_EQ(unsetenv("PATH"), 0);
   CHECK_OK(mpx_os_find_command("sh", path));
   CHECK_EQ(unlink(test_tmp_path("bin/secret")), 0);

@@ -3,6 +3,7 @@
 
 #include "os/linux/kernel.h"
 #include "os/os.h"
+#include "os/posix/descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +51,7 @@ static int unnamed_file_in(const char *directory) {
 }
 
 int mpx_anonymous_file(const char *name, bool *ret_sealable) {
-  int fd = memory_file(name);
+  int fd = mpx_above_streams(memory_file(name));
   if (fd >= 0 || !mpx_is_absent(-fd)) {
     if (fd >= 0)
       *ret_sealable = true;
@@ -60,7 +61,7 @@ int mpx_anonymous_file(const char *name, bool *ret_sealable) {
   const char *chosen = mpx_os_is_secure() ? NULL : getenv("TMPDIR");
   const char *directories[] = {"/dev/shm", chosen && *chosen ? chosen : "/tmp", "/tmp"};
   for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) {
-    fd = unnamed_file_in(directories[i]);
+    fd = mpx_above_streams(unnamed_file_in(directories[i]));
     if (fd >= 0) {
       MPX_SAY_ONCE("no memfd here: memory is shared through an unnamed file in %s", directories[i]);
       *ret_sealable = false;

@@ -1,10 +1,14 @@
 #define _GNU_SOURCE
 #include "os/linux/pidfd.h"
 
+#include "os/posix/descriptor.h"
+
 #include <errno.h>
+#include <limits.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #if MPX_PORTABLE
@@ -13,6 +17,11 @@ bool mpx_pidfd_available(void) {
 }
 
 int mpx_pidfd_open(pid_t pid) {
+  (void)pid;
+  return -ENOSYS;
+}
+
+int mpx_pidfd_of_child(pid_t pid) {
   (void)pid;
   return -ENOSYS;
 }
@@ -47,12 +56,28 @@ struct pidfd_info_v1 {
 /* Asked before each start, by calls that cannot succeed: a filter may come at any time, and for one
  * thread only. */
 bool mpx_pidfd_available(void) {
-  return mpx_pidfd_open(-1) == -EINVAL && mpx_pidfd_send_signal(-1, 0) == -EBADF;
+  siginfo_t info; /* Linux 5.3 has pidfds and cannot wait for them */
+  return mpx_pidfd_open(-1) == -EINVAL && mpx_pidfd_send_signal(-1, 0) == -EBADF &&
+         waitid(P_PIDFD, INT_MAX, &info, WEXITED | WNOHANG) < 0 && errno == EBADF;
 }
 
 int mpx_pidfd_open(pid_t pid) {
   long fd = syscall(NR_PIDFD_OPEN, pid, 0);
-  return fd < 0 ? -errno : (int)fd;
+  return mpx_above_streams(fd < 0 ? -errno : (int)fd);
+}
+
+/* Between the birth of a child and this call it may have died, been reaped by the host's own
+ * SIGCHLD loop, and its pid been given to a stranger. A pidfd counts only if the kernel agrees that
+ * it is our child. */
+int mpx_pidfd_of_child(pid_t pid) {
+  int fd = mpx_pidfd_open(pid);
+  siginfo_t info;
+  if (fd >= 0 && waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 &&
+      errno == ECHILD) {
+    (void)close(fd);
+    return -ESRCH;
+  }
+  return fd;
 }
 
 int mpx_pidfd_send_signal(int pidfd, int signal_number) {

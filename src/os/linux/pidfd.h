@@ -9,6 +9,8 @@
 bool mpx_pidfd_available(void);
 /* A close-on-exec pidfd, or -errno. */
 int mpx_pidfd_open(pid_t pid);
+/* The same for a child of ours; -ESRCH also when the pid is no longer one. */
+int mpx_pidfd_of_child(pid_t pid);
 int mpx_pidfd_send_signal(int pidfd, int signal_number);
 /* The wait status of a process that was reaped by somebody else: 1 and *ret_status, or -errno
  * (-ENOSYS before 6.15, -EAGAIN while it is not reaped yet). */

@@ -15,6 +15,7 @@
 #include "os/crash_point.h"
 #include "os/linux/pidfd.h"
 #include "os/os.h"
+#include "os/posix/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,14 +82,24 @@ CHILD_CODE static void write_pid(char *marker) {
   *marker = '\0';
 }
 
+CHILD_CODE static void report_failure(spawn_call *call, int code, mpx_stage stage) {
+  spawn_failure failure = {.code = code, .stage = (int32_t)stage};
+  call->shared = true; /* where it is not, this write is lost */
+  call->failure = failure;
+  if (call->report[1] != MPX_NO_HANDLE)
+    (void)mpx_os_write(call->report[1], &failure, sizeof failure);
+}
+
 CHILD_CODE _Noreturn static void run_child(spawn_call *call) {
   const mpx_launch *launch = call->launch;
   mpx_stage stage = MPX_STAGE_NONE;
   call->shared = true;
   reset_signals();
-  int r = mpx_os_apply(launch, call->parent, &stage);
-  if (r == 0 && (r = mpx_os_keep_only(launch->keep, launch->keep_count)) < 0)
+  int r = mpx_os_keep_only(launch->keep, launch->keep_count);
+  if (r < 0)
     stage = MPX_STAGE_DESCRIPTORS;
+  else /* after: with the limits in force, not every descriptor could be reached */
+    r = mpx_os_apply(launch, call->parent, &stage);
   if (r == 0) {
     if (launch->marker)
       write_pid(launch->marker);
@@ -97,10 +108,7 @@ CHILD_CODE _Noreturn static void run_child(spawn_call *call) {
     r = -errno;
     stage = MPX_STAGE_EXEC;
   }
-  spawn_failure failure = {.code = r, .stage = (int32_t)stage};
-  call->failure = failure;
-  if (call->report[1] != MPX_NO_HANDLE)
-    (void)mpx_os_write(call->report[1], &failure, sizeof failure);
+  report_failure(call, r, stage);
   mpx_os_exit_now(127);
 }
 
@@ -112,7 +120,9 @@ CHILD_CODE static int clone_entry(void *call) {
  * anything and sends no signal, so that no wait of the host's sees it. */
 CHILD_CODE static int make_orphan(void *argument) {
   spawn_call *call = argument;
-  (void)clone(clone_entry, call->stack + CHILD_STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, call);
+  char *top = call->stack + CHILD_STACK_SIZE;
+  if (clone(clone_entry, top, CLONE_VM | CLONE_VFORK | SIGCHLD, call) < 0)
+    report_failure(call, -errno, MPX_STAGE_CREATE);
   mpx_os_exit_now(0);
 }
 
@@ -192,31 +202,6 @@ static bool take_failure(const spawn_call *call, spawn_failure *ret_failure) {
          (int64_t)sizeof *ret_failure;
 }
 
-static void discard_child(mpx_child *child) {
-  pid_t r;
-  do
-    r = waitpid((pid_t)child->pid, NULL, 0);
-  while (r < 0 && errno == EINTR);
-  if (child->pidfd) {
-    mpx_os_close(child->sentinel);
-    child->sentinel = MPX_NO_HANDLE;
-    child->pidfd = false;
-  }
-}
-
-/* Where clone knows no pidfds but pidfd_open does. Nobody can have reaped it yet unless the host
- * waits for any child; then it is signalled and waited for by pid, which fails cleanly. */
-static int open_pidfd(mpx_child *child) {
-  int fd = mpx_pidfd_open((pid_t)child->pid);
-  if (fd == -ESRCH)
-    return mpx_os_ended_sentinel(&child->sentinel);
-  if (fd < 0)
-    return fd;
-  child->sentinel = fd;
-  child->pidfd = true;
-  return 0;
-}
-
 int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stage) {
   spawn_call call = {
       .launch = launch, .parent = getpid(), .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}};
@@ -236,13 +221,16 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
     r = failure.code;
     *ret_stage = (mpx_stage)failure.stage;
     if (!launch->orphan)
-      discard_child(child);
+      mpx_child_discard(child);
     goto finish;
   }
   if (launch->orphan)
     goto finish;
-  if (want_pidfd && !child->pidfd)
-    r = open_pidfd(child);
+  if (want_pidfd && !child->pidfd) { /* clone knows no pidfds, but the kernel does */
+    r = mpx_child_name(child);
+    if (r < 0)
+      mpx_child_discard(child);
+  }
 finish:
   mpx_os_close(call.report[0]);
   return r;

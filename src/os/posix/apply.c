@@ -49,7 +49,6 @@ const char *mpx_os_limit_text(int code) {
  * close-on-exec; in a forked child close_copies removes them. */
 static int lift_streams(const mproc_stream *streams, int sources[3]) {
   for (int i = 0; i < 3; i++) {
-    sources[i] = -1;
     if (streams[i].kind == MPROC_STREAM_NULL)
       sources[i] = open("/dev/null", i == 0 ? O_RDONLY | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
     else if (streams[i].kind == MPROC_STREAM_HANDLE)
@@ -68,7 +67,7 @@ static int lift_streams(const mproc_stream *streams, int sources[3]) {
 }
 
 static int apply_streams(const mproc_stream *streams) {
-  int sources[3];
+  int sources[3] = {-1, -1, -1};
   int r = lift_streams(streams, sources);
   for (int i = 0; i < 3 && r == 0; i++) {
     if (sources[i] >= 0 && dup2(sources[i], i) < 0)
@@ -143,7 +142,8 @@ static int apply_die_with_parent(int64_t parent_pid) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
     return -errno;
 #endif
-  if (getppid() != (pid_t)parent_pid)
+  pid_t parent = getppid(); /* 0: in another pid namespace, where its death would show as 1 */
+  if (parent != (pid_t)parent_pid && parent != 0)
     mpx_os_exit_now(1);
   return 0;
 }

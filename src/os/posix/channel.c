@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* How long a reader that is stopped may keep a writer waiting. */
+#define PATIENCE_NS (5 * MPX_NS_PER_S)
+
 int mpx_os_channel(mproc_handle ret_ends[2]) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -35,10 +38,15 @@ int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_h
     header->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
   }
+  int64_t deadline = mpx_os_now() + PATIENCE_NS;
   ssize_t r;
-  do
-    r = sendmsg(mpx_descriptor(end), &message, MSG_NOSIGNAL);
-  while (r < 0 && errno == EINTR);
+  while ((r = sendmsg(mpx_descriptor(end), &message, MSG_NOSIGNAL | MSG_DONTWAIT)) < 0) {
+    mpx_poll_item room = {.handle = end, .writable = true};
+    if (errno == EAGAIN && mpx_os_poll(&room, 1, deadline) == 0)
+      return -ETIMEDOUT;
+    if (errno != EINTR && errno != EAGAIN)
+      break;
+  }
   if (r < 0 && errno == ECONNRESET) /* the listener died with unread messages */
     return -EPIPE;
   return r < 0 ? -errno : 0;

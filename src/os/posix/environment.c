@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 char *const *mpx_os_environment(void) {
-  return environ;
+  static char *const none[] = {NULL};
+  return environ ? environ : none; /* clearenv leaves NULL */
 }
 
 void mpx_os_set_environment(char **environment) {

@@ -81,14 +81,21 @@ int mpx_os_open_append(const char *path, mproc_handle *ret_handle) {
   do
     fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, S_IRUSR | S_IWUSR);
   while (fd < 0 && errno == EINTR);
+  fd = mpx_above_streams(fd < 0 ? -errno : fd);
   if (fd < 0)
-    return -errno;
+    return fd;
   *ret_handle = fd;
   return 0;
 }
 
+int mpx_os_stream_index(mproc_handle handle) {
+  return handle >= STDIN_FILENO && handle <= STDERR_FILENO ? (int)handle : -1;
+}
+
 int mpx_os_set_inheritable(mproc_handle handle, bool inheritable) {
   int fd = mpx_descriptor(handle);
+  if (mpx_os_stream_index(handle) >= 0)
+    return 0;
   int flags = fcntl(fd, F_GETFD);
   if (flags < 0)
     return -errno;

@@ -30,6 +30,16 @@ static int join(char path[MPX_OS_PATH_SIZE], const char *folder, size_t length, 
   return 0;
 }
 
+/* The child may begin in another directory. */
+static int make_absolute(char path[MPX_OS_PATH_SIZE], const char *found) {
+  if (*found == '/') {
+    memcpy(path, found, strlen(found) + 1);
+    return 0;
+  }
+  char folder[MPX_OS_PATH_SIZE];
+  return getcwd(folder, sizeof folder) ? join(path, folder, strlen(folder), found) : -errno;
+}
+
 int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]) {
   char candidate[MPX_OS_PATH_SIZE];
   if (*name == '\0')
@@ -43,10 +53,8 @@ int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]) {
     int r = join(candidate, folders, length, name);
     if (r == 0)
       r = check(candidate);
-    if (r == 0) {
-      memcpy(path, candidate, strlen(candidate) + 1);
-      return 0;
-    }
+    if (r == 0)
+      return make_absolute(path, candidate);
     if (r == -EACCES) /* as execvp: go on, and say so when nothing better comes */
       result = r;
     if (folders[length] == '\0')

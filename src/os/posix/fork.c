@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "os/linux/pidfd.h"
 #include "os/os.h"
+#include "os/posix/child.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -16,23 +17,24 @@ static int sentinel_of_the_gone(mpx_child *child) {
   return mpx_os_ended_sentinel(&child->sentinel);
 }
 
-/* Between fork and pidfd_open the child may have died, been reaped by the host's own SIGCHLD loop,
- * and its pid been given to a stranger. A pidfd counts only if the kernel agrees that it is our
- * child. */
-static int name_child(mpx_child *child) {
-  int fd = mpx_pidfd_open((pid_t)child->pid);
+int mpx_child_name(mpx_child *child) {
+  int fd = mpx_pidfd_of_child((pid_t)child->pid);
   if (fd == -ESRCH)
     return sentinel_of_the_gone(child);
   if (fd < 0)
     return fd;
-  siginfo_t info;
-  if (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD) {
-    (void)close(fd);
-    return sentinel_of_the_gone(child);
-  }
   child->sentinel = fd;
   child->pidfd = true;
   return 0;
+}
+
+void mpx_child_discard(mpx_child *child) {
+  (void)kill((pid_t)child->pid, SIGKILL);
+  while (waitpid((pid_t)child->pid, NULL, 0) < 0 && errno == EINTR)
+    continue;
+  mpx_os_close(child->sentinel);
+  child->sentinel = MPX_NO_HANDLE;
+  child->pidfd = false;
 }
 
 bool mpx_os_has_fork(void) {
@@ -52,10 +54,8 @@ int mpx_os_fork(mpx_child *child) {
   child->pid = pid;
   if (child->sentinel != MPX_NO_HANDLE) /* the pipe of mpx_os_child_prepare */
     return 0;
-  int r = name_child(child);
-  if (r < 0) { /* out of descriptors: a child that cannot be named must not run */
-    (void)kill(pid, SIGKILL);
-    (void)waitpid(pid, NULL, 0);
-  }
+  int r = mpx_child_name(child);
+  if (r < 0) /* out of descriptors: a child that cannot be named must not run */
+    mpx_child_discard(child);
   return r;
 }

@@ -54,7 +54,6 @@ int mpx_os_thread_hook(void (*hook)(void)) {
   return 0;
 }
 
-void mpx_os_thread_watch(void) {
-  if (ending_hook)
-    (void)pthread_setspecific(ending_key, &ending_key);
+int mpx_os_thread_watch(void) {
+  return ending_hook ? -pthread_setspecific(ending_key, &ending_key) : 0;
 }
