@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SMALL_ROUNDS = 1000, LARGE_ROUNDS = 21, PEERS = 4 };
+enum { SMALL_ROUNDS = 2000, LARGE_ROUNDS = 21, PEERS = 4 };
 #define GB ((size_t)1 << 30)
 
 enum peer { BARE_FORK, MPROC_FORK, BARE_SPAWN, MPROC_SPAWN };

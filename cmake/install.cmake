@@ -14,6 +14,9 @@ install(FILES
   ${PROJECT_BINARY_DIR}/mproc-config-version.cmake
   DESTINATION ${package_dir})
 
+# Relative, so that it is right wherever `cmake --install --prefix` puts it.
+file(RELATIVE_PATH MPROC_PC_TO_PREFIX
+  ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(cmake/mproc.pc.in mproc.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mproc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE TYPE DOC)

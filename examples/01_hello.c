@@ -11,8 +11,10 @@ static int hello(void *arg, size_t size) {
 }
 
 int main(int argc, char **argv) {
-  if (mproc_init(&argc, &argv, NULL) < 0)
-    return 1;
-  int code = mproc_run(hello, "world", 5);
+  int code = mproc_init(&argc, &argv, NULL);
+  if (code == 0)
+    code = mproc_run(hello, "world", 5);
+  if (code < 0)
+    return fprintf(stderr, "%s\n", mproc_error_detail()), 1;
   printf("the child returned %d\n", code);
 }

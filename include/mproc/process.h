@@ -162,7 +162,7 @@ MPROC_API int mproc_process_close(mproc_process *process);
 /* The process id (> 0), or MPROC_ENOTSTARTED. */
 MPROC_API int64_t mproc_process_pid(mproc_process *process);
 
-/* The name; borrowed until close. */
+/* The name; borrowed until close. NULL for NULL. */
 MPROC_API const char *mproc_process_name(mproc_process *process);
 
 /* The state now. A process that ended has its status taken, as by a join that does not wait. */
@@ -185,7 +185,8 @@ MPROC_API const char *mproc_strstatus(const mproc_status *status, char *buffer, 
  * MPROC_ESTATUS_UNKNOWN: the detail says how it ended. */
 MPROC_API MPROC_NODISCARD int mproc_run(mproc_entry *entry, const void *arg, size_t size);
 
-/* The calling process. Works in the main process too, whose name is "MainProcess". */
+/* The calling process. Works in the main process too, whose name is "MainProcess".
+ * Errors: MPROC_EFOREIGN (a child of the host's own fork, once there is a family). */
 MPROC_API int mproc_current_process(mproc_process_info *ret_info);
 
 /* The process that asked for this one (under every method, whatever getppid says).

@@ -280,7 +280,7 @@ static int enter_slowly(uint32_t *ret_cell) {
   mpx_member member = mpx_family_self();
   if (member == 0)
     return mpx_fail(MPROC_EFOREIGN,
-                    "process %lld was made by a fork() that mproc does not know; start it with "
+                    "process %lld was made by a fork() that mproc does not know: make it with "
                     "mproc_process_start() to share the heap",
                     (long long)mpx_os_pid());
   if (self_thread.member != member)

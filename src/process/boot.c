@@ -17,7 +17,6 @@ static void run_record(const void *data, size_t size, mproc_handle handle);
 
 int mpx_boot_prepare(mpx_boot_record *record, mpx_boot_kind kind, mproc_handle report) {
   memcpy(record->head.magic, MPX_BOOT_MAGIC, sizeof record->head.magic);
-  record->head.creator = mpx_os_pid();
   record->head.report = report;
   record->version = MPX_BOOT_VERSION;
   record->kind = kind;

@@ -13,14 +13,13 @@
 #include "process/process.h"
 
 #define MPX_BOOT_VARIABLE "MPROC_BOOT"
-#define MPX_BOOT_MAGIC "mprocbt1" /* changes with every change of mpx_boot_head */
+#define MPX_BOOT_MAGIC "mprocbt2" /* changes with every change of mpx_boot_head */
 enum { MPX_BOOT_VERSION = 1 };    /* changes with every change of the rest */
 
 /* The part that every version of mproc understands. */
 typedef struct mpx_boot_head {
   char magic[8];
   uint64_t size; /* of the whole record */
-  int64_t creator;
   mproc_handle report;
   mpx_function boot; /* void (*)(const void *record, size_t size, mproc_handle handle) */
 } mpx_boot_head;

@@ -54,7 +54,6 @@ int mpx_log_from_environment(void) {
   const char *wish = mpx_setting("MPROC_LOG");
   if (done || !wish || mpx_log_sink)
     return 0;
-  done = true;
   const char *colon = strchr(wish, ':');
   size_t length = colon ? (size_t)(colon - wish) : strlen(wish);
   for (int level = MPROC_LOG_ERROR; level <= MPROC_LOG_TRACE; level++) {
@@ -66,6 +65,7 @@ int mpx_log_from_environment(void) {
       return mpx_fail(r, "MPROC_LOG: cannot open '%s': %s", colon + 1, mproc_strerror(r));
     mproc_set_log(NULL, NULL, (mproc_log_level)level);
     log_handle = file;
+    done = true;
     return 0;
   }
   return mpx_fail(-EINVAL,

@@ -253,7 +253,7 @@ int64_t mproc_process_pid(mproc_process *process) {
 }
 
 const char *mproc_process_name(mproc_process *process) {
-  return process->name;
+  return process ? process->name : NULL;
 }
 
 int mproc_process_status(mproc_process *process, mproc_status *ret_status) {

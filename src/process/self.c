@@ -44,7 +44,16 @@ void mpx_self_set(mpx_member member) {
     describe(parent, &self.parent_info);
 }
 
+static int fail_foreign(void) {
+  return mpx_fail(MPROC_EFOREIGN,
+                  "process %lld was made by a fork() that mproc does not know, and is nobody here: "
+                  "make it with mproc_process_start()",
+                  (long long)mpx_os_pid());
+}
+
 int mproc_current_process(mproc_process_info *ret_info) {
+  if (mpx_family_is_foreign())
+    return fail_foreign();
   *ret_info = self.info;
   ret_info->pid = mpx_os_pid();
   return 0;
@@ -52,7 +61,7 @@ int mproc_current_process(mproc_process_info *ret_info) {
 
 static int check_has_parent(void) {
   if (mpx_family_is_foreign())
-    return mpx_fail(MPROC_EFOREIGN, "this process was made by a fork() that mproc does not know");
+    return fail_foreign();
   return self.parent
              ? 0
              : mpx_fail(-ESRCH, "this is the family's main process: it has no parent in it");

@@ -341,7 +341,7 @@ TEST(a_crash_does_not_dump_the_reservation) {
     int status = status_of_child(crash);
     int64_t took = mpx_os_now() - start;
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-    CHECK(took < 100 * MPX_NS_PER_MS);
+    CHECK(took < 10 * 100 * MPX_NS_PER_MS); /* ten times the bar; without DONTDUMP it is 80 s */
     CHECK_EQ(system("rm -f \"$TMPDIR\"/core \"$TMPDIR\"/core.*"), 0);
   }
   give_back(handle, 16 * GIB);
