@@ -191,8 +191,8 @@ int mpx_guardian_watch(mproc_process *process) {
 }
 
 void mpx_guardian_reset_in_child(void) {
-  mpx_os_mutex_init(&guardian.lock);
-  forget();
+  if (guardian.pid != 0) /* the lock is open: it was held around the fork */
+    forget();
 }
 
 /* ---- the guardian's side --------------------------------------------------------------------- */

@@ -19,9 +19,10 @@ int mpx_os_pipe(mproc_handle ret_ends[2]) {
 
 void mpx_os_close(mproc_handle handle) {
   int saved_errno = errno;
-  if (handle != MPX_NO_HANDLE)
-    (void)close(mpx_descriptor(handle)); /* after EINTR it is closed all the same */
-  errno = saved_errno;
+  /* After EINTR it is closed all the same. errno is written only where it must be: after a fork,
+   * the first write to its page copies it. */
+  if (handle != MPX_NO_HANDLE && close(mpx_descriptor(handle)) < 0)
+    errno = saved_errno;
 }
 
 int mpx_write_all(int fd, const void *data, size_t size) {

@@ -41,7 +41,7 @@ static bool would_wait(FILE *stream, size_t pending) {
 
 /* A stream that is being read has nothing pending, and fflush would move its offset. */
 static void flush_at_once(FILE *stream) {
-  if (ftrylockfile(stream) != 0)
+  if (pending_bytes(stream) == 0 || ftrylockfile(stream) != 0)
     return;
   size_t pending = __fpending(stream);
   if (pending > 0 && !would_wait(stream, pending))
@@ -50,10 +50,8 @@ static void flush_at_once(FILE *stream) {
 }
 
 void mpx_os_stdio_flush(void) {
-  int saved_errno = errno;
   flush_at_once(stdout);
   flush_at_once(stderr);
-  errno = saved_errno;
 }
 
 /* Memory streams have no descriptor: their bytes are this process's own. */

@@ -36,10 +36,12 @@ void mpx_os_mutex_unlock(mpx_os_mutex *mutex) {
 
 static void (*ending_hook)(void);
 static pthread_key_t ending_key;
+static _Thread_local bool is_watched; /* true in a forked child too, whose thread is a copy */
 
 /* Runs again when a later destructor of the same thread made it watched again. */
 static void thread_ends(void *value) {
   (void)value;
+  is_watched = false;
   ending_hook();
 }
 
@@ -55,5 +57,7 @@ int mpx_os_thread_hook(void (*hook)(void)) {
 }
 
 int mpx_os_thread_watch(void) {
-  return ending_hook ? -pthread_setspecific(ending_key, &ending_key) : 0;
+  int r = ending_hook && !is_watched ? -pthread_setspecific(ending_key, &ending_key) : 0;
+  is_watched = r == 0;
+  return r;
 }
