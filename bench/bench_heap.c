@@ -8,7 +8,9 @@
 
 #include <mproc/mproc.h>
 
+#ifdef __GLIBC__
 #include <malloc.h>
+#endif
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -144,8 +146,12 @@ static double committed(void) {
 
 /* What glibc holds of the system: the heap and what it mapped, less what it held before. */
 static double held_by_glibc(void) {
+#ifdef __GLIBC__
   struct mallinfo2 info = mallinfo2();
   return (double)(info.arena + info.hblkhd);
+#else
+  return 0; /* nobody tells */
+#endif
 }
 
 static void report_memory(const char *name, double glibc, double mproc, double live) {

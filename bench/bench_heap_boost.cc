@@ -1,7 +1,7 @@
 // What does a block of the shared heap cost beside Boost.Interprocess's managed segment?
 //
-// In one run, interleaved, one thread, the traces of bench_heap. Boost's segment has its process-shared
-// mutex, as any shared one needs; it does not survive a process that dies in it.
+// In one run, interleaved, one thread, the traces of bench_heap. Boost's segment has its
+// process-shared mutex, as any shared one needs; it does not survive a process that dies in it.
 #include "heap_trace.h"
 
 extern "C" {
@@ -28,8 +28,12 @@ static const size_t segment_size = static_cast<size_t>(1) << 30;
 static segment *boost_segment;
 static void *blocks[LIVE];
 
-static void *alloc_boost(size_t size) { return boost_segment->allocate(size); }
-static void free_boost(void *block) { boost_segment->deallocate(block); }
+static void *alloc_boost(size_t size) {
+  return boost_segment->allocate(size);
+}
+static void free_boost(void *block) {
+  boost_segment->deallocate(block);
+}
 
 static void *alloc_mproc(size_t size) {
   void *block = mproc_heap_alloc(size);
@@ -39,7 +43,9 @@ static void *alloc_mproc(size_t size) {
   }
   return block;
 }
-static void free_mproc(void *block) { (void)mproc_heap_free(block); }
+static void free_mproc(void *block) {
+  (void)mproc_heap_free(block);
+}
 
 TRACE_INLINE double time_mixed(trace_alloc alloc, trace_free release) {
   uint64_t state = 88172645463325252u;
@@ -70,7 +76,8 @@ int main(int argc, char **argv) {
   if (mproc_init(&argc, &argv, nullptr) < 0)
     return 1;
   FILE *json = bench_open_json(argc, argv);
-  void *memory = mmap(nullptr, segment_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void *memory =
+      mmap(nullptr, segment_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     return 1;
   segment shared(ipc::create_only, memory, segment_size);

@@ -11,7 +11,8 @@
 enum {
   UNITS_PER_ARENA = 256,   /* a small heap has fewer arenas, so that they do not hoard its units */
   RESERVE_SHARE = 32,      /* of the heap's size: what may be kept of memory that nobody uses, */
-  RESERVE_BYTES = 4 << 20, /* but at most this in free units, and as much in slabs */
+  RESERVE_BYTES = 4 << 20, /* but at most this in free units */
+  IDLE_SLABS = 16,         /* and so many slabs in an arena */
   ALLOC_SPINS = 16,        /* looks at a busy arena before another one is tried */
   FREE_SPINS = 200         /* looks at a busy arena before the kernel is asked to wait */
 };
@@ -68,7 +69,7 @@ int mpx_allocator_init(void *metadata, void *data, size_t data_size,
   while (a->arena_count > 1 && unit_count < (uint64_t)a->arena_count * UNITS_PER_ARENA)
     a->arena_count /= 2;
   a->dirty_limit = smaller(data_size / RESERVE_SHARE, RESERVE_BYTES) / MPX_STEP;
-  a->idle_limit = a->dirty_limit / a->arena_count;
+  a->idle_limit = smaller(unit_count / RESERVE_SHARE / a->arena_count, IDLE_SLABS - 1) + 1;
   a->page_size = mpx_os_page_size();
   a->magic = MPX_ALLOCATOR_MAGIC;
   r = mpx_units_init(a);
@@ -128,14 +129,14 @@ static void unlock_arena(mpx_allocator *a, unsigned index, uint32_t closing) {
 
 /* When no unit is left, or no memory: blocks in slabs of other arenas, then what is kept in
  * reserve. */
-static int alloc_small_anywhere(mpx_allocator *a, const mpx_caller *caller, unsigned class,
+static int alloc_small_anywhere(mpx_allocator *a, const mpx_caller *caller, unsigned class_index,
                                 mpx_member owner, void **ret_block) {
   for (bool trimmed = false;; trimmed = true) {
     int r = MPROC_EHEAPFULL;
     for (unsigned i = 0; i < a->arena_count && r < 0; i++) {
       if (mpx_arena_lock(a, i) < 0)
         continue;
-      r = mpx_arena_alloc(a, i, class, owner, trimmed && i + 1 == a->arena_count, ret_block);
+      r = mpx_arena_alloc(a, i, class_index, owner, trimmed && i + 1 == a->arena_count, ret_block);
       mpx_arena_unlock(a, i);
     }
     if (r == 0 || trimmed)
@@ -148,15 +149,15 @@ static int alloc_small_anywhere(mpx_allocator *a, const mpx_caller *caller, unsi
 
 static int alloc_small(mpx_allocator *a, const mpx_caller *caller, size_t size, bool owned,
                        void **ret_block) {
-  unsigned class = mpx_class_of(size);
+  unsigned class_index = mpx_class_of(size);
   mpx_member owner = owned ? caller->member : 0;
   int index = lock_some_arena(a, caller->lane);
   if (index < 0)
     return index;
-  int r = mpx_arena_alloc(a, (unsigned)index, class, owner, true, ret_block);
+  int r = mpx_arena_alloc(a, (unsigned)index, class_index, owner, true, ret_block);
   mpx_arena_unlock(a, (unsigned)index);
   if (r == MPROC_EHEAPFULL || r == -ENOMEM)
-    r = alloc_small_anywhere(a, caller, class, owner, ret_block);
+    r = alloc_small_anywhere(a, caller, class_index, owner, ret_block);
   return r;
 }
 
@@ -350,16 +351,17 @@ bool mpx_allocator_contains(mpx_allocator *a, const void *start, size_t size) {
   while ((!mpx_is_described(a, unit) || (state = mpx_unit_state(&a->units[unit])) == 0) && unit > 0)
     unit--;
   offset -= (uint64_t)unit * MPX_UNIT_SIZE;
-  unsigned class = mpx_state_class(state);
+  unsigned class_index = mpx_state_class(state);
   if (mpx_state_kind(state) == MPX_UNIT_RUN) {
     room = mpx_word_load(&a->units[unit].run_bytes);
   } else if (mpx_state_kind(state) == MPX_UNIT_SLAB && offset < MPX_UNIT_SIZE &&
-             class < MPX_CLASS_COUNT) {
-    uint32_t block = mpx_class_block(&mpx_size_classes[class], (uint32_t)offset);
-    offset -= (uint64_t)block * mpx_size_classes[class].size;
-    if (block >= mpx_size_classes[class].capacity || !mpx_bit_is_set(a->units[unit].used, block))
+             class_index < MPX_CLASS_COUNT) {
+    uint32_t block = mpx_class_block(&mpx_size_classes[class_index], (uint32_t)offset);
+    offset -= (uint64_t)block * mpx_size_classes[class_index].size;
+    if (block >= mpx_size_classes[class_index].capacity ||
+        !mpx_bit_is_set(a->units[unit].used, block))
       return false;
-    room = mpx_size_classes[class].size;
+    room = mpx_size_classes[class_index].size;
   } else {
     return false;
   }
@@ -423,29 +425,21 @@ int mpx_allocator_trim(mpx_allocator *a, const mpx_caller *caller) {
 /* Bytes of the unit that belong to a member: by its bitmaps, since counts are under a lock. */
 static uint64_t owned_bytes(const mpx_unit *u) {
   uint64_t state = mpx_unit_state(u), blocks = 0;
-  unsigned class = mpx_state_class(state);
+  unsigned class_index = mpx_state_class(state);
   if (mpx_word_load(&u->owner) == 0)
     return 0;
   if (mpx_state_kind(state) == MPX_UNIT_RUN)
     return mpx_word_load(&u->run_bytes);
-  if (mpx_state_kind(state) != MPX_UNIT_SLAB || class >= MPX_CLASS_COUNT)
+  if (mpx_state_kind(state) != MPX_UNIT_SLAB || class_index >= MPX_CLASS_COUNT)
     return 0;
-  for (uint32_t w = 0; w < mpx_size_classes[class].word_count; w++)
+  for (uint32_t w = 0; w < mpx_size_classes[class_index].word_count; w++)
     blocks += mpx_bit_count(mpx_word_load(&u->owned[w]) & mpx_word_load(&u->used[w]));
-  return blocks * mpx_size_classes[class].size;
+  return blocks * mpx_size_classes[class_index].size;
 }
 
 void mpx_allocator_stats(mpx_allocator *a, mproc_heap_statistics *ret_statistics) {
   mproc_heap_statistics s = {.limit_bytes = (uint64_t)a->unit_count * MPX_UNIT_SIZE};
-  s.block_count = mpx_word_load(&a->map.run_count);
-  s.used_bytes = mpx_word_load(&a->map.run_bytes);
-  for (unsigned i = 0; i < a->arena_count; i++) {
-    for (unsigned class = 0; class < MPX_CLASS_COUNT; class ++) {
-      uint64_t blocks = mpx_word_load(&a->arenas[i].classes[class].blocks);
-      s.block_count += blocks;
-      s.used_bytes += blocks * mpx_size_classes[class].size;
-    }
-  }
+  mpx_units_count_blocks(a, &s.block_count, &s.used_bytes);
   uint64_t steps = 0;
   for (uint32_t u = 0; u < a->unit_count; u++)
     steps += mpx_backed(a, u);

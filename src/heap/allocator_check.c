@@ -11,7 +11,7 @@ enum { FULL_STEPS = MPX_UNIT_SIZE / MPX_STEP };
 /* What the descriptors add up to. */
 typedef struct sums {
   uint64_t blocks[MPX_ARENA_MAX][MPX_CLASS_COUNT];
-  uint64_t idle_steps[MPX_ARENA_MAX];
+  uint64_t idle_slabs[MPX_ARENA_MAX];
   uint64_t slabs_with_room[MPX_ARENA_MAX];
   uint64_t run_count, run_bytes, dirty_steps;
 } sums;
@@ -26,27 +26,25 @@ static int check_free(mpx_allocator *a, uint32_t unit) {
   return 0;
 }
 
-static int check_bitmaps(mpx_allocator *a, uint32_t unit, const mpx_size_class *class) {
+static int check_bitmaps(mpx_allocator *a, uint32_t unit, const mpx_size_class *cls) {
   const mpx_unit *u = &a->units[unit];
   uint32_t count = 0;
   for (uint32_t w = 0; w < MPX_UNIT_SIZE / 16 / 64; w++) {
     uint64_t used = mpx_word_load(&u->used[w]), owned = mpx_word_load(&u->owned[w]);
-    uint64_t full = w + 1 < class->word_count ? ~0ull
-                    : w < class->word_count   ? class->last_word
-                                              : 0;
+    uint64_t full = w + 1 < cls->word_count ? ~0ull : w < cls->word_count ? cls->last_word : 0;
     if (used & ~full)
       return mpx_fail(-EIO, "slab %u has blocks past its end, word %u", unit, w);
     if (owned & ~used)
       return mpx_fail(-EIO, "slab %u has owned blocks that do not exist, word %u", unit, w);
     if (owned != 0 && mpx_word_load(&u->owner) == 0)
       return mpx_fail(-EIO, "slab %u has owned blocks and no owner, word %u", unit, w);
-    if (w < class->word_count && (u->vacant >> w & 1) != (used != full))
+    if (w < cls->word_count && (u->vacant >> w & 1) != (used != full))
       return mpx_fail(-EIO, "slab %u: the summary of word %u is wrong", unit, w);
     if (used != 0 && w * 64 + mpx_highest_bit(used) >= u->backed_count)
       return mpx_fail(-EIO, "slab %u has blocks without memory, word %u", unit, w);
     count += mpx_bit_count(used);
   }
-  if (class->word_count < 64 && u->vacant >> class->word_count != 0)
+  if (cls->word_count < 64 && u->vacant >> cls->word_count != 0)
     return mpx_fail(-EIO, "slab %u: the summary has words past the end", unit);
   if (u->used_count != count)
     return mpx_fail(-EIO, "slab %u counts %u blocks and has %u", unit, u->used_count, count);
@@ -58,17 +56,17 @@ static int check_slab(mpx_allocator *a, uint32_t unit, uint64_t state, sums *s) 
   if (index >= a->arena_count || number >= MPX_CLASS_COUNT || mpx_state_count(state) != 1)
     return mpx_fail(-EIO, "slab %u has the impossible state 0x%llx", unit,
                     (unsigned long long)state);
-  const mpx_size_class *class = &mpx_size_classes[number];
+  const mpx_size_class *cls = &mpx_size_classes[number];
   const mpx_unit *u = &a->units[unit];
-  if ((uint64_t)u->backed_count * class->size > (uint64_t)mpx_backed(a, unit) * MPX_STEP ||
-      u->backed_count > class->capacity)
+  if ((uint64_t)u->backed_count * cls->size > (uint64_t)mpx_backed(a, unit) * MPX_STEP ||
+      u->backed_count > cls->capacity)
     return mpx_fail(-EIO, "slab %u counts %u blocks with memory", unit, u->backed_count);
-  int r = check_bitmaps(a, unit, class);
+  int r = check_bitmaps(a, unit, cls);
   if (r < 0)
     return r;
   s->blocks[index][number] += u->used_count;
-  s->idle_steps[index] += u->used_count == 0 ? mpx_backed(a, unit) : 0;
-  s->slabs_with_room[index] += u->used_count < class->capacity;
+  s->idle_slabs[index] += u->used_count == 0;
+  s->slabs_with_room[index] += u->used_count < cls->capacity;
   return 0;
 }
 
@@ -125,45 +123,55 @@ static int check_unit(mpx_allocator *a, uint32_t unit, sums *s, uint32_t *ret_co
   return check_run(a, unit, state, s);
 }
 
-/* Every slab of a list has room and belongs there; *listed grows by their number. */
-static int check_list(mpx_allocator *a, unsigned index, const uint32_t *list, uint64_t *listed) {
+/* Every slab in a list belongs there; *listed grows by their number. */
+static int check_list(mpx_allocator *a, unsigned index, const mpx_unit_list *list,
+                      mpx_link_kind kind, uint64_t *listed) {
   uint32_t previous = MPX_NO_UNIT;
-  for (uint32_t unit = *list, seen = 0; unit != MPX_NO_UNIT; unit = a->units[unit].next, seen++) {
+  for (uint32_t unit = list->first, seen = 0; unit != MPX_NO_UNIT; seen++) {
     if (unit >= a->unit_count || seen > a->unit_count)
       return mpx_fail(-EIO, "a list of arena %u leaves the heap after unit %u", index, previous);
     const mpx_unit *u = &a->units[unit];
     uint64_t state = mpx_unit_state(u);
+    mpx_member owner = mpx_word_load(&u->owner);
     if (mpx_state_kind(state) != MPX_UNIT_SLAB || mpx_state_arena(state) != index ||
-        mpx_arena_list(&a->arenas[index], mpx_state_class(state), mpx_word_load(&u->owner)) != list)
+        (kind == MPX_LINK_ROOM &&
+         mpx_arena_list(&a->arenas[index], mpx_state_class(state), owner) != list))
       return mpx_fail(-EIO, "unit %u is in a wrong list of arena %u", unit, index);
-    if (u->used_count >= mpx_size_classes[mpx_state_class(state)].capacity)
-      return mpx_fail(-EIO, "slab %u is full, but in a list", unit);
-    if (u->previous != previous)
+    uint32_t limit = kind == MPX_LINK_IDLE ? 1 : mpx_size_classes[mpx_state_class(state)].capacity;
+    if (u->used_count >= limit)
+      return mpx_fail(-EIO, "slab %u has too many blocks for its list", unit);
+    if (u->links[kind].previous != previous)
       return mpx_fail(-EIO, "slab %u does not point back to %u", unit, previous);
     previous = unit;
+    unit = u->links[kind].next;
     (*listed)++;
   }
+  if (list->last != previous)
+    return mpx_fail(-EIO, "a list of arena %u ends with unit %u, not %u", index, previous,
+                    list->last);
   return 0;
 }
 
 static int check_arena(mpx_allocator *a, unsigned index, const sums *s) {
   const mpx_arena *arena = &a->arenas[index];
-  uint64_t listed = 0;
-  int r = 0;
-  for (unsigned class = 0; class < MPX_CLASS_COUNT && r == 0; class ++) {
-    if (mpx_word_load(&arena->classes[class].blocks) != s->blocks[index][class])
-      return mpx_fail(-EIO, "arena %u miscounts its blocks of class %u", index, class);
-    r = check_list(a, index, &arena->classes[class].room, &listed);
+  uint64_t listed = 0, idle = 0;
+  int r = check_list(a, index, &arena->idle, MPX_LINK_IDLE, &idle);
+  for (unsigned class_index = 0; class_index < MPX_CLASS_COUNT && r == 0; class_index++) {
+    if (mpx_word_load(&arena->classes[class_index].blocks) != s->blocks[index][class_index])
+      return mpx_fail(-EIO, "arena %u miscounts its blocks of class %u", index, class_index);
+    r = check_list(a, index, &arena->classes[class_index].room, MPX_LINK_ROOM, &listed);
   }
   for (unsigned i = 0; i < MPX_OWNED_LISTS && r == 0; i++)
-    r = check_list(a, index, &arena->owned_room[i], &listed);
+    r = check_list(a, index, &arena->owned_room[i], MPX_LINK_ROOM, &listed);
   if (r < 0)
     return r;
   if (listed != s->slabs_with_room[index])
     return mpx_fail(-EIO, "arena %u lists %llu slabs with room and has %llu", index,
                     (unsigned long long)listed, (unsigned long long)s->slabs_with_room[index]);
-  if (arena->idle_steps != s->idle_steps[index])
-    return mpx_fail(-EIO, "arena %u miscounts the memory of its idle slabs", index);
+  if (arena->idle_count != s->idle_slabs[index] || idle != s->idle_slabs[index])
+    return mpx_fail(-EIO, "arena %u counts %u idle slabs, lists %llu and has %llu", index,
+                    arena->idle_count, (unsigned long long)idle,
+                    (unsigned long long)s->idle_slabs[index]);
   if (mpx_word_load(&arena->pending) != 0)
     return mpx_fail(-EIO, "arena %u has a half-made block", index);
   return 0;

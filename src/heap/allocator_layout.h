@@ -30,9 +30,10 @@ typedef enum mpx_unit_kind {
 
 /* A unit's state in one word, so that one store changes all of it: kind, class and arena of a slab,
  * count of units. */
-static inline uint64_t mpx_state(mpx_unit_kind kind, unsigned class, unsigned arena,
+static inline uint64_t mpx_state(mpx_unit_kind kind, unsigned class_index, unsigned arena,
                                  uint32_t count) {
-  return (uint64_t)kind | (uint64_t) class << 8 | (uint64_t)arena << 16 | (uint64_t)count << 32;
+  return (uint64_t)kind | (uint64_t)class_index << 8 | (uint64_t)arena << 16 |
+         (uint64_t)count << 32;
 }
 static inline mpx_unit_kind mpx_state_kind(uint64_t state) {
   return (mpx_unit_kind)(state & 0xff);
@@ -47,6 +48,21 @@ static inline uint32_t mpx_state_count(uint64_t state) {
   return (uint32_t)(state >> 32);
 }
 
+typedef struct mpx_unit_link {
+  uint32_t next; /* MPX_NO_UNIT at the ends */
+  uint32_t previous;
+} mpx_unit_link;
+
+typedef struct mpx_unit_list {
+  uint32_t first; /* the latest; MPX_NO_UNIT: empty */
+  uint32_t last;
+} mpx_unit_list;
+
+typedef enum mpx_link_kind {
+  MPX_LINK_ROOM, /* slabs of one arena, class and owner with used_count < capacity */
+  MPX_LINK_IDLE  /* slabs of one arena with used_count == 0 */
+} mpx_link_kind;
+
 /* The descriptor of a unit. Its size is an odd number of cache lines, so that the heads of many
  * units do not compete for the same sets of a cache.
  *
@@ -60,16 +76,14 @@ typedef struct mpx_unit {
   _Alignas(64) _Atomic uint64_t state;
   _Atomic uint64_t owner;
   _Atomic uint64_t run_bytes;
-  /* Derived, of a slab. It is in the list of its arena, class and owner if and only if
-   * used_count < capacity. */
-  uint64_t vacant;       /* bit w: word w of `used` has a free block */
-  uint32_t next;         /* in that list */
-  uint32_t previous;     /* in that list */
-  uint32_t used_count;   /* blocks */
-  uint32_t backed_count; /* blocks whose memory is there: the first ones */
+  /* Derived, of a slab. */
+  uint64_t vacant;        /* bit w: word w of `used` has a free block */
+  mpx_unit_link links[2]; /* by mpx_link_kind; in use if and only if the slab is in such a list */
+  uint32_t used_count;    /* blocks */
+  uint32_t backed_count;  /* blocks whose memory is there: the first ones */
   /* Truth, of a slab. A block exists when its bit in `used` is set; a set bit in `owned` counts
    * only then. An owned block gets its bit in `owned` first and loses it last. */
-  _Alignas(64) _Atomic uint64_t used[MPX_UNIT_SIZE / 16 / 64];
+  _Atomic uint64_t used[MPX_UNIT_SIZE / 16 / 64];
   _Atomic uint64_t owned[MPX_UNIT_SIZE / 16 / 64]; /* all clear while `owner` is 0 */
 } mpx_unit;
 
@@ -79,13 +93,14 @@ typedef struct mpx_arena {
   /* Truth: the block being allocated, (unit << 12 | number) + 1, else 0. Set before the block's
    * bit and cleared when the block is complete: a kill between takes the block back. */
   _Atomic uint64_t pending;
-  uint32_t idle_steps; /* derived: MPX_STEPs that back slabs without a block */
+  /* Derived. */
+  uint32_t idle_count; /* slabs in `idle` */
+  mpx_unit_list idle;
   struct {
-    uint32_t room;           /* derived: first slab of the family with room */
-    _Atomic uint64_t blocks; /* derived: blocks, of all owners */
+    mpx_unit_list room;      /* the family's slabs with room */
+    _Atomic uint64_t blocks; /* of all owners */
   } classes[MPX_CLASS_COUNT];
-  /* Derived: first owned slab with room, by a hash of owner and class. */
-  uint32_t owned_room[MPX_OWNED_LISTS];
+  mpx_unit_list owned_room[MPX_OWNED_LISTS]; /* owned slabs with room, by owner and class */
 } mpx_arena;
 
 /* Which units are taken, under one lock. Lock order: arena, then map. */
@@ -106,7 +121,7 @@ struct mpx_allocator {
   mpx_unit *units;
   uint32_t unit_count;
   uint32_t arena_count; /* a power of two */
-  uint32_t idle_limit;  /* MPX_STEPs that an arena keeps in slabs without a block */
+  uint32_t idle_limit;  /* slabs without a block that an arena keeps */
   uint32_t dirty_limit; /* MPX_STEPs kept in free units; twice as many after a burst */
   size_t page_size;
 

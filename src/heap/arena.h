@@ -19,8 +19,8 @@ void mpx_arena_unlock(mpx_allocator *a, unsigned index);
 
 /* A block of a class for `owner` (0: the family). `grow`: from a new slab if need be.
  * MPROC_EHEAPFULL, -ENOMEM; says why. */
-int mpx_arena_alloc(mpx_allocator *a, unsigned index, unsigned class, mpx_member owner, bool grow,
-                    void **ret_block);
+int mpx_arena_alloc(mpx_allocator *a, unsigned index, unsigned class_index, mpx_member owner,
+                    bool grow, void **ret_block);
 
 /* Ends the block at `offset` of a unit that was seen in `state`. MPROC_EPOINTER, says nothing.
  * Here and below *ret_closing is a run to close after unlocking (mpx_units_close), or
@@ -36,7 +36,7 @@ int mpx_arena_share(mpx_allocator *a, uint32_t unit, uint64_t state, uint32_t of
 int mpx_arena_disown(mpx_allocator *a, const mpx_caller *caller, uint32_t unit, uint64_t state,
                      mpx_member dead, uint32_t *ret_closing);
 
-/* Gives up one slab without a block: 1, or 0 when there is none. */
+/* Gives up the slab that has been without a block for longest: 1, or 0 when there is none. */
 int mpx_arena_release_idle(mpx_allocator *a, const mpx_caller *caller, unsigned index,
                            uint32_t *ret_closing);
 
@@ -44,16 +44,16 @@ int mpx_arena_release_idle(mpx_allocator *a, const mpx_caller *caller, unsigned 
 void mpx_arena_rebuild(mpx_allocator *a, unsigned index);
 
 /* Where the slab belongs while it has room. */
-uint32_t *mpx_arena_list(mpx_arena *arena, unsigned class, mpx_member owner);
+mpx_unit_list *mpx_arena_list(mpx_arena *arena, unsigned class_index, mpx_member owner);
 
 /* The number of the block that starts at `offset` of a slab in `state`, or UINT32_MAX. */
 static inline uint32_t mpx_block_at(uint64_t state, uint32_t offset) {
-  unsigned class = mpx_state_class(state);
-  if (class >= MPX_CLASS_COUNT)
+  unsigned class_index = mpx_state_class(state);
+  if (class_index >= MPX_CLASS_COUNT)
     return UINT32_MAX;
-  const mpx_size_class *info = &mpx_size_classes[class];
-  uint32_t block = mpx_class_block(info, offset);
-  return block < info->capacity && block * info->size == offset ? block : UINT32_MAX;
+  const mpx_size_class *cls = &mpx_size_classes[class_index];
+  uint32_t block = mpx_class_block(cls, offset);
+  return block < cls->capacity && block * cls->size == offset ? block : UINT32_MAX;
 }
 
 #endif

@@ -33,28 +33,28 @@ typedef struct mpx_size_class {
       MPX_CLASS((base)*2)
 
 static const mpx_size_class mpx_size_classes[MPX_CLASS_COUNT] = {
-    MPX_CLASS(16),      MPX_CLASS(32),      MPX_CLASS(48),      MPX_CLASS(64),
-    MPX_CLASS(80),      MPX_CLASS(96),      MPX_CLASS(112),     MPX_CLASS(128),
-    MPX_DOUBLING(128),  MPX_DOUBLING(256),  MPX_DOUBLING(512),  MPX_DOUBLING(1024),
-    MPX_DOUBLING(2048), MPX_DOUBLING(4096), MPX_DOUBLING(8192), MPX_DOUBLING(16384),
+    MPX_CLASS(16ull),      MPX_CLASS(32ull),      MPX_CLASS(48ull),      MPX_CLASS(64ull),
+    MPX_CLASS(80ull),      MPX_CLASS(96ull),      MPX_CLASS(112ull),     MPX_CLASS(128ull),
+    MPX_DOUBLING(128ull),  MPX_DOUBLING(256ull),  MPX_DOUBLING(512ull),  MPX_DOUBLING(1024ull),
+    MPX_DOUBLING(2048ull), MPX_DOUBLING(4096ull), MPX_DOUBLING(8192ull), MPX_DOUBLING(16384ull),
 };
 
 #undef MPX_DOUBLING
 #undef MPX_CLASS
 
-/* The smallest class that holds `size` bytes; 1 <= size <= MPX_SMALL_SIZE. */
+/* The smallest class that holds `size` bytes; 1 <= size <= MPX_SMALL_SIZE. No branch: the
+ * highest bit of the last byte's offset says which doubling, the two bits after it which
+ * quarter; below 128 the one "doubling" has eight steps. */
 static inline unsigned mpx_class_of(size_t size) {
   uint32_t last = (uint32_t)size - 1;
-  if (last < 128)
-    return last / 16;
-  unsigned top = mpx_highest_bit(last); /* 7 to 14; the next two bits say which quarter */
-  return 8 + (top - 7) * 4 + ((last >> (top - 2)) & 3);
+  unsigned top = mpx_highest_bit(last | 64); /* 6 to 14 */
+  return (top - 6) * 4 + (last >> (top - 2));
 }
 
 /* The number of the block that holds byte `offset` of a unit. Exact: the error of the reciprocal,
  * below size / 2^32 in relative terms, times an offset below 2^16 stays below 1 / size. */
-static inline uint32_t mpx_class_block(const mpx_size_class *class, uint32_t offset) {
-  return (uint32_t)(((uint64_t)offset * class->reciprocal) >> 32);
+static inline uint32_t mpx_class_block(const mpx_size_class *cls, uint32_t offset) {
+  return (uint32_t)(((uint64_t)offset * cls->reciprocal) >> 32);
 }
 
 #endif

@@ -142,16 +142,28 @@ static uint32_t find_stretch(mpx_allocator *a, uint32_t count) {
   return first < limit ? first : MPX_NO_UNIT;
 }
 
-static int fail_full(mpx_allocator *a, uint32_t count) {
-  mproc_heap_statistics s;
-  mpx_allocator_stats(a, &s);
+void mpx_units_count_blocks(const mpx_allocator *a, uint64_t *ret_blocks, uint64_t *ret_bytes) {
+  uint64_t blocks = mpx_word_load(&a->map.run_count), bytes = mpx_word_load(&a->map.run_bytes);
+  for (unsigned i = 0; i < a->arena_count; i++)
+    for (unsigned c = 0; c < MPX_CLASS_COUNT; c++) {
+      uint64_t count = mpx_word_load(&a->arenas[i].classes[c].blocks);
+      blocks += count;
+      bytes += count * mpx_size_classes[c].size;
+    }
+  *ret_blocks = blocks;
+  *ret_bytes = bytes;
+}
+
+static int fail_full(const mpx_allocator *a, uint32_t count) {
+  uint64_t blocks, bytes;
+  mpx_units_count_blocks(a, &blocks, &bytes);
   return mpx_fail(
       MPROC_EHEAPFULL,
       "the shared heap is full: of its limit of %llu bytes, %llu are in use by %llu "
       "blocks, and no %llu bytes in a row are left; free blocks, or give mproc_init() a "
       "larger heap_size",
-      (unsigned long long)s.limit_bytes, (unsigned long long)s.used_bytes,
-      (unsigned long long)s.block_count, (unsigned long long)count * MPX_UNIT_SIZE);
+      (unsigned long long)a->unit_count * MPX_UNIT_SIZE, (unsigned long long)bytes,
+      (unsigned long long)blocks, (unsigned long long)count * MPX_UNIT_SIZE);
 }
 
 static void make_busy(mpx_allocator *a, uint32_t first, uint32_t count) {

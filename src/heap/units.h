@@ -44,7 +44,10 @@ int mpx_units_close(mpx_allocator *a, uint32_t first);
  * and then, since that kills where a system refuses. */
 int mpx_units_back(mpx_allocator *a, void *start, size_t size);
 
-/* Notes that the units of `owner` are to be found by its reaper, or that this one is nobody's. */
+/* How many blocks there are, small ones too, and their bytes. Takes no lock. */
+void mpx_units_count_blocks(const mpx_allocator *a, uint64_t *ret_blocks, uint64_t *ret_bytes);
+
+/* Whether a reaper looks at the unit. */
 static inline void mpx_units_mark_owned(mpx_allocator *a, uint32_t unit) {
   atomic_fetch_or_explicit(&a->owned[unit / 64], 1ull << unit % 64, memory_order_release);
 }

@@ -228,7 +228,7 @@ TEST(reaping_gives_back_what_was_owned_and_only_that) {
     sizes[i] = random_size(&seed);
     for (int k = 0; k < 4; k++) {
       blocks[i][k] = allocate(heap, k == 3 ? &other : &me, sizes[i], k != 1);
-      put_stamp(blocks[i][k], sizes[i], (uint64_t)(i * 4 + k));
+      put_stamp(blocks[i][k], sizes[i], (uint64_t)i * 4 + (uint64_t)k);
     }
     CHECK_OK(mpx_allocator_share(heap, blocks[i][2]));
   }
@@ -240,7 +240,7 @@ TEST(reaping_gives_back_what_was_owned_and_only_that) {
   for (int i = 0; i < COUNT; i++) {
     CHECK_EQ(mpx_allocator_usable_size(heap, blocks[i][0]), 0);
     for (int k = 1; k < 4; k++) {
-      CHECK(has_stamp(blocks[i][k], sizes[i], (uint64_t)(i * 4 + k)));
+      CHECK(has_stamp(blocks[i][k], sizes[i], (uint64_t)i * 4 + (uint64_t)k));
       CHECK_OK(mpx_allocator_free(heap, &other, blocks[i][k]));
     }
   }

@@ -31,7 +31,7 @@ static world make_world(void) {
   void *gone = allocate(w.heap, &me, 100 * KIB, false);
   w.spare = unit_of(w.heap, gone);
   CHECK_OK(mpx_allocator_free(w.heap, &me, gone));
-  w.slab = w.heap->arenas[0].classes[mpx_class_of(1000)].room;
+  w.slab = w.heap->arenas[0].classes[mpx_class_of(1000)].room.first;
   w.full = unit_of(w.heap, w.blocks[0]);
   w.owned = unit_of(w.heap, w.blocks[COUNT - 1]);
   w.run = unit_of(w.heap, run);
@@ -129,28 +129,28 @@ static void a_summary_past_the_end(world *w) {
   slab(w)->vacant = 1ull << 63;
 }
 static void a_list_that_leaves_the_heap(world *w) {
-  w->heap->arenas[0].classes[mpx_class_of(1000)].room = 0x7fffffff;
+  w->heap->arenas[0].classes[mpx_class_of(1000)].room.first = 0x7fffffff;
 }
 static void a_list_that_is_a_ring(world *w) {
-  slab(w)->next = w->slab;
+  slab(w)->links[MPX_LINK_ROOM].next = w->slab;
 }
 static void a_list_with_a_full_slab(world *w) {
-  w->heap->arenas[0].classes[mpx_class_of(1000)].room = w->full;
+  w->heap->arenas[0].classes[mpx_class_of(1000)].room.first = w->full;
 }
 static void a_list_with_a_run(world *w) {
-  w->heap->arenas[0].classes[mpx_class_of(1000)].room = w->run;
+  w->heap->arenas[0].classes[mpx_class_of(1000)].room.first = w->run;
 }
 static void a_lost_list(world *w) {
-  w->heap->arenas[0].classes[mpx_class_of(1000)].room = MPX_NO_UNIT;
+  w->heap->arenas[0].classes[mpx_class_of(1000)].room.first = MPX_NO_UNIT;
 }
 static void a_backward_link(world *w) {
-  slab(w)->previous = 5;
+  slab(w)->links[MPX_LINK_ROOM].previous = 5;
 }
 static void a_count_of_blocks(world *w) {
   w->heap->arenas[0].classes[5].blocks = 9;
 }
-static void a_count_of_idle_memory(world *w) {
-  w->heap->arenas[0].idle_steps++;
+static void a_count_of_idle_slabs(world *w) {
+  w->heap->arenas[0].idle_count++;
 }
 static void a_pending_block(world *w) {
   w->heap->arenas[0].pending = 12345;
@@ -213,7 +213,7 @@ static const damage derived[] = {
     D(a_lost_list),
     D(a_backward_link),
     D(a_count_of_blocks),
-    D(a_count_of_idle_memory),
+    D(a_count_of_idle_slabs),
     D(a_pending_block),
     D(a_busy_bit_lost),
     D(a_busy_bit_appears),
@@ -322,7 +322,7 @@ TEST_LIMIT(noise_does_not_crash, 30) {
         u->vacant = noise;
         break;
       case 2:
-        u->next = (uint32_t)noise & 127;
+        u->links[noise >> 40 & 1].next = (uint32_t)noise & 127;
         break;
       case 3:
         u->used_count = (uint32_t)noise & 127;
@@ -331,7 +331,7 @@ TEST_LIMIT(noise_does_not_crash, 30) {
         u->used[noise % 64] = random_next(&state);
         break;
       case 5:
-        w.heap->arenas[0].classes[noise % MPX_CLASS_COUNT].room = (uint32_t)(noise >> 20);
+        w.heap->arenas[0].classes[noise % MPX_CLASS_COUNT].room.first = (uint32_t)(noise >> 20);
         break;
       case 6:
         w.heap->backing[noise % 60] = (uint8_t)(noise >> 20);
