@@ -252,7 +252,7 @@ int mpx_arena_alloc(mpx_allocator *a, unsigned index, unsigned class_index, mpx_
   mpx_arena *arena = &a->arenas[index];
   const mpx_size_class *cls = &mpx_size_classes[class_index];
   uint64_t state = mpx_state(MPX_UNIT_SLAB, class_index, index, 1);
-  uint32_t unit, block;
+  uint32_t unit = MPX_NO_UNIT, block = 0; /* set whenever r is 0: gcc cannot see it */
   int r = DAMAGED;
   for (int attempt = 0; attempt < 2 && r == DAMAGED; attempt++) {
     r = choose(a, state, owner, grow, &unit, &block);

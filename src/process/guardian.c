@@ -156,15 +156,11 @@ static void unlock(void) {
   mpx_os_mutex_unlock(&guardian.lock);
 }
 
-static void unlock_in_child(void) {
-  mpx_os_mutex_init(&guardian.lock);
-}
-
 /* The lock is held around every fork, so that a copy of us, a stranger's too, finds it open. */
 int mpx_guardian_ensure(void) {
   static atomic_flag watched = ATOMIC_FLAG_INIT;
   if (!atomic_flag_test_and_set(&watched)) /* with no lock held: a fork elsewhere may want it */
-    mpx_os_at_fork(lock, unlock, unlock_in_child);
+    mpx_os_at_fork(lock, unlock, unlock);
   mpx_os_mutex_lock(&guardian.lock);
   int r = guardian.pid == mpx_os_pid() ? 0 : make_with_wards();
   mpx_os_mutex_unlock(&guardian.lock);

@@ -18,8 +18,6 @@ static int fail_closed(void) {
 static int lock_usable(mproc_process *process) {
   if (!process)
     return mpx_fail(-EINVAL, "the process is NULL");
-  if (process->phase == MPX_PHASE_CLOSED)
-    return fail_closed();
   if (process->creator != mpx_os_pid())
     return mpx_fail(MPROC_ENOTCREATOR,
                     "process '%s' was created by process %lld, and only that one may "
@@ -28,7 +26,7 @@ static int lock_usable(mproc_process *process) {
   mpx_os_mutex_lock(&process->lock);
   if (process->phase != MPX_PHASE_CLOSED)
     return 0;
-  mpx_os_mutex_unlock(&process->lock); /* closed while we came */
+  mpx_os_mutex_unlock(&process->lock);
   return fail_closed();
 }
 

@@ -32,8 +32,10 @@ typedef struct mpx_transient {
  * lock. */
 struct mproc_process {
   mpx_waitable waitable;
-  mpx_os_mutex lock;  /* made once: a late caller may hold it while the memory is used again */
-  int64_t creator;    /* pid: a copy of this object in a forked child is nobody's */
+  mpx_os_mutex lock; /* made once: a late caller may hold it while the memory is used again */
+  /* pid: a copy of this object in a forked child is nobody's. Read without the lock, which may be
+   * closed for ever in such a copy. */
+  _Atomic int64_t creator;
   mproc_entry *entry; /* NULL: a command */
   void *arg;
   size_t arg_size;

@@ -16,10 +16,6 @@ static struct {
   bool ready;
 } registry;
 
-static void unlock_in_child(void) {
-  mpx_os_mutex_init(&registry.lock);
-}
-
 /* Around every fork, also the host's own: a copy must find the registry whole and unlocked, and
  * with every transient handle in its place. */
 static void prepare(void) {
@@ -27,7 +23,7 @@ static void prepare(void) {
     return;
   mpx_list_init(&registry.live);
   mpx_list_init(&registry.closed);
-  mpx_os_at_fork(mpx_registry_lock, mpx_registry_unlock, unlock_in_child);
+  mpx_os_at_fork(mpx_registry_lock, mpx_registry_unlock, mpx_registry_unlock);
   registry.ready = true;
 }
 
@@ -54,7 +50,7 @@ mproc_process *mpx_registry_new(void) {
   }
   if (process) {
     mpx_os_mutex_lock(&process->lock);
-    memset(&process->creator, 0, sizeof *process - offsetof(mproc_process, creator));
+    memset(&process->entry, 0, sizeof *process - offsetof(mproc_process, entry));
     mpx_os_mutex_unlock(&process->lock);
     process->child.sentinel = MPX_NO_HANDLE;
     process->transient = (mpx_transient){

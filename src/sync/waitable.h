@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 typedef struct mpx_waitable {
-  uint32_t kind; /* the mproc_wait_kind it answers to; 0 once the object is closed */
+  _Atomic uint32_t kind; /* the mproc_wait_kind it answers to; 0 once the object is closed */
   /* 1: ready. 0: not; then *ret_handle becomes readable when it is, and *ret_recheck says that the
    * handle may be late, so that poll must be called every 100 ms all the same. Negative: an error,
    * said why. */
