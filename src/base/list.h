@@ -9,15 +9,8 @@ typedef struct mpx_list {
   struct mpx_list *prev;
 } mpx_list;
 
-#define MPX_LIST_INIT(head)                                                                        \
-  { &(head), &(head) }
-
 static inline void mpx_list_init(mpx_list *node) {
   node->next = node->prev = node;
-}
-
-static inline int mpx_list_is_empty(const mpx_list *head) {
-  return head->next == head;
 }
 
 static inline void mpx_list_append(mpx_list *head, mpx_list *node) {

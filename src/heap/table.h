@@ -22,7 +22,7 @@ typedef uint64_t mpx_member;
 
 #define MPX_START_UNKNOWN ((int64_t)-1) /* /proc did not tell: the pid alone must do */
 
-enum { MPX_SLOT_COUNT = 8192, MPX_POOL_COUNT = 24576, MPX_NO_CELL = -1 };
+enum { MPX_SLOT_COUNT = 8192, MPX_POOL_COUNT = 24576 };
 
 typedef enum mpx_slot_state {
   MPX_SLOT_FREE,

@@ -27,7 +27,6 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   mpx_launch launch;
   mpx_stage stage = MPX_STAGE_NONE;
   mpx_options_launch(process, &launch);
-  launch.die_with_parent = process->options.daemon && !mpx_start_is_guarded(process);
   if (report != MPX_NO_HANDLE || process->transient.held != MPX_NO_HANDLE)
     process->transient.report[1] = process->transient.held = MPX_NO_HANDLE; /* ours: not closed */
   MPROC_CRASH_POINT("fork.child.born");

@@ -215,5 +215,5 @@ void mpx_options_launch(const mproc_process *process, mpx_launch *ret_launch) {
                              .cpu_count = options->cpu_count,
                              .nice = options->nice,
                              .cgroup = options->cgroup,
-                             .die_with_parent = options->daemon && mpx_os_is_main_thread()};
+                             .die_with_parent = options->daemon && !process->guarded};
 }

@@ -68,7 +68,7 @@ int mpx_options_take(mproc_process *process, const mproc_process_options *option
                      size_t size, const char *const *argv);
 /* Whether a child has anything to do to itself that may fail. */
 bool mpx_options_need_report(const mproc_process_options *options);
-/* The part of a launch that comes from the options. */
+/* The part of a launch that comes from the options, once `guarded` is known. */
 void mpx_options_launch(const mproc_process *process, mpx_launch *ret_launch);
 
 /* ---- registry.c */

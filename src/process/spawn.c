@@ -63,7 +63,7 @@ static int fill_record(mproc_process *process, mpx_boot_record *record) {
     return r;
   record->held = process->transient.held;
   record->chosen_method = (uint32_t)mpx_method_chosen();
-  record->guarded = mpx_start_is_guarded(process);
+  record->guarded = process->guarded;
   return seal_record(process, record);
 }
 

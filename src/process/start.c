@@ -22,10 +22,6 @@ void mpx_transient_close(mpx_transient *transient) {
     }
 }
 
-bool mpx_start_is_guarded(const mproc_process *process) {
-  return process->guarded;
-}
-
 static int claim_slot(mproc_process *process, mpx_method method) {
   uint32_t cell;
   int r = mpx_family_enter(&cell);

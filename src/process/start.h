@@ -13,7 +13,5 @@ int mpx_start_begin(mproc_process *process, mpx_method method, bool report);
 int mpx_start_end(mproc_process *process, int r);
 /* A child that failed, or took too long, is gone before start returns. */
 void mpx_start_remove_child(mproc_process *process);
-/* A daemon of a thread that may end before its process: the guardian kills it, not the kernel. */
-bool mpx_start_is_guarded(const mproc_process *process);
 
 #endif
