@@ -120,6 +120,33 @@ TEST(end_of_the_owning_thread_is_told) {
   check_taken_over();
 }
 
+#ifdef __GLIBC__
+enum { LOCK_WORD = 0 };
+#else /* musl */
+enum { LOCK_WORD = 1 };
+#endif
+
+/* What remains when a waiter takes its wake-up into its grave: an open lock, and one who sleeps. */
+TEST(a_wake_up_that_is_lost_is_no_hang) {
+  make_page();
+  pid_t holder = start_holder(hang);
+  fflush(NULL);
+  pid_t waiter = fork();
+  if (waiter == 0)
+    _exit(mpx_os_robust_lock(&page->lock) == 0 ? 42 : 1);
+  _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&page->lock + LOCK_WORD;
+  while (!(atomic_load(word) & 0x80000000U)) /* somebody waits */
+    mpx_os_sleep(MPX_NS_PER_MS);
+  mpx_os_sleep(20 * MPX_NS_PER_MS);
+  atomic_store(word, 0);
+  int status;
+  CHECK_EQ(waitpid(waiter, &status, 0), waiter);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+  kill(holder, SIGKILL);
+  reap(holder);
+  munmap(page, 65536);
+}
+
 TEST(a_waiter_is_woken_by_the_death) {
   make_page();
   pid_t holder = start_holder(hang);
