@@ -318,6 +318,8 @@ int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
 
 int mpx_family_adopt(mpx_member member) {
   unlock_making();
+  if (self_thread.member)
+    mpx_os_robust_disown(&mpx_cell_at(family.header, self_thread.cell)->life);
   self_thread.member = 0;
   return become(family.header, member);
 }
@@ -380,7 +382,7 @@ static void sweep_slot(mpx_header *header, uint32_t index) {
   if ((tag & 0xff) != MPX_SLOT_RUNNING)
     return;
   mpx_member member = mpx_member_make(index, (uint32_t)(tag >> 8));
-  mpx_member parent = slot->parent;
+  mpx_member parent = atomic_load_explicit(&slot->parent, memory_order_relaxed);
   bool orphan = parent == 0 || mpx_member_is_dead(header, parent);
   if (member == mpx_family_self() || !mpx_member_is_dead(header, member))
     return;

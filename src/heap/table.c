@@ -80,7 +80,7 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
     return 0;
   raise_mark(&header->slots_used, index + 1);
   MPROC_CRASH_POINT("table.claiming");
-  slot->parent = parent;
+  atomic_store_explicit(&slot->parent, parent, memory_order_relaxed);
   slot->daemon = 0;
   atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->start_time, 0, memory_order_relaxed);
@@ -152,7 +152,11 @@ static bool take_cell(mpx_cell *cell, mpx_member member) {
   /* Once only: somebody who tests the life of the last owner may hold the lock right now. */
   if (cell->generation == 0)
     (void)mpx_os_robust_init(&cell->life);
-  (void)mpx_os_robust_lock(&cell->life);
+  /* Whoever has it has it for an instant. Only ever tried: a checker of lock order would take what
+   * a thread holds until it ends for one half of a deadlock, with any lock of the host around its
+   * first call as the other half. */
+  while (mpx_os_robust_trylock(&cell->life) == -EBUSY)
+    mpx_os_sleep(100 * 1000);
   MPROC_CRASH_POINT("cell.locked");
   cell->generation++;
   /* release: pairs with the acquire in thread_vanished, which must find the lock taken */
@@ -240,7 +244,7 @@ static bool thread_vanished(mpx_cell *cell, mpx_member member) {
 /* Whether the claimer of a slot is dead. While it fills in the slot only its own slot's number is
  * known: somebody who got that slot after its death hides it until he ends. */
 static bool claim_is_dead(mpx_header *header, const mpx_slot *slot, uint64_t tag) {
-  mpx_member claimer = slot->parent;
+  mpx_member claimer = atomic_load_explicit(&slot->parent, memory_order_relaxed);
   if (tag_state(tag) == MPX_SLOT_CLAIMING) {
     uint32_t index = (uint32_t)(tag >> 40) - 1;
     if (index >= MPX_SLOT_COUNT)

@@ -48,8 +48,8 @@ enum { MPX_GATE_CLOSED, MPX_GATE_OPEN, MPX_GATE_WAITED_FOR };
 typedef struct mpx_slot {
   mpx_cell cell; /* of the thread that entered first: the one that runs the entry */
   _Alignas(64) _Atomic uint64_t tag; /* claimer's slot + 1 << 40 | generation << 8 | state */
-  mpx_member parent;                 /* claimer, before the child exists */
-  _Atomic int64_t pid;        /* claimer after a fork, and the child itself: the same value */
+  _Atomic mpx_member parent; /* claimer, before the child exists; sweeps read what comes next too */
+  _Atomic int64_t pid;       /* claimer after a fork, and the child itself: the same value */
   _Atomic int64_t start_time; /* the child, when its first thread ends before it */
   _Atomic uint32_t gate;      /* claimer: 1 when it can name the child, which may end then */
   _Atomic uint32_t record;    /* the child at its end: 0x100 | exit code; pairs with acquire */

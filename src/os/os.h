@@ -113,6 +113,9 @@ int mpx_os_robust_lock(mpx_os_robust *lock);
 int mpx_os_robust_trylock(mpx_os_robust *lock);
 /* [child] */
 void mpx_os_robust_unlock(mpx_os_robust *lock);
+/* For a forked child: what the thread held that it is a copy of is still that thread's. The kernel
+ * knows; a checker that keeps books of its own must be told. [child] */
+void mpx_os_robust_disown(mpx_os_robust *lock);
 
 /* ---- waiting on a word ----------------------------------------------------------------------- */
 

@@ -56,7 +56,8 @@ static void wait_for_gate(mpx_slot *slot, mpx_header *header) {
     uint32_t closed = MPX_GATE_CLOSED;
     (void)atomic_compare_exchange_strong(&slot->gate, &closed, MPX_GATE_WAITED_FOR);
     mpx_os_word_wait(&slot->gate, MPX_GATE_WAITED_FOR, mpx_os_now() + 100 * MPX_NS_PER_MS);
-    if (slot->parent == 0 || mpx_member_is_dead(header, slot->parent))
+    mpx_member parent = atomic_load_explicit(&slot->parent, memory_order_relaxed);
+    if (parent == 0 || mpx_member_is_dead(header, parent))
       break;
   }
 }

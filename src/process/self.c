@@ -38,8 +38,8 @@ void mpx_self_set(mpx_member member) {
   parent_sentinel = MPX_NO_HANDLE;
   mpx_os_mutex_init(&sentinel_lock);
   describe(slot, &self.info);
-  self.parent = slot->parent;
-  mpx_slot *parent = mpx_table_slot(header, slot->parent);
+  self.parent = atomic_load_explicit(&slot->parent, memory_order_relaxed);
+  mpx_slot *parent = mpx_table_slot(header, self.parent);
   if (parent)
     describe(parent, &self.parent_info);
 }

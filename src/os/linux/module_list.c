@@ -5,6 +5,7 @@
 #include "os/posix/pin.h"
 
 #include <dlfcn.h>
+#include <sys/auxv.h>
 
 typedef struct search {
   const void *address; /* NULL: by index */
@@ -58,9 +59,12 @@ void mpx_pin_module(const void *address) {
 #if MPX_STATIC
   (void)address;
 #else
-  mpx_loaded loaded;
-  Dl_info info;
-  if (mpx_loaded_holding(address, &loaded) && !loaded.is_main && dladdr(address, &info) != 0)
+  Dl_info info, program;
+  /* Not by dl_iterate_phdr, whose lock glibc leaves closed in the child of a host that forked while
+   * another of its threads was in there. */
+  if (dladdr(address, &info) != 0 &&
+      dladdr((const void *)(uintptr_t)getauxval(AT_PHDR), &program) != 0 &&
+      info.dli_fbase != program.dli_fbase)
     (void)dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 #endif
 }

@@ -8,14 +8,15 @@
  *     (suspended until exec or exit)     on failure: stage and errno into the pipe, exit
  *     read the pipe
  *
- * Under valgrind and qemu-user the memory is not shared: there clone makes a plain copy. The first
- * child tells which by a write of its own, and as long as nobody knows, its failure comes through a
- * pipe. */
+ * Under valgrind, qemu-user and ThreadSanitizer the memory is not shared: there clone makes a plain
+ * copy. The first child tells which by a write of its own, and as long as nobody knows, its failure
+ * comes through a pipe. */
 #define _GNU_SOURCE
 #include "os/crash_point.h"
 #include "os/linux/pidfd.h"
 #include "os/os.h"
 #include "os/posix/child.h"
+#include "os/posix/tsan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -116,19 +117,26 @@ CHILD_CODE static int clone_entry(void *call) {
   run_child(call);
 }
 
+/* ThreadSanitizer, which makes a fork of every vfork, would write the child's doings into the
+ * parent's books: handlers that the child resets are never called in the parent again, and after a
+ * start beside other threads the locks of the starting thread no longer count. */
+CHILD_CODE static int clone_flags(void) {
+  return mpx_tsan_watches() ? CLONE_VFORK : CLONE_VM | CLONE_VFORK;
+}
+
 /* The orphan's maker: it ends at once, so that the child belongs to init. It never executes
  * anything and sends no signal, so that no wait of the host's sees it. */
 CHILD_CODE static int make_orphan(void *argument) {
   spawn_call *call = argument;
   char *top = call->stack + CHILD_STACK_SIZE;
-  if (clone(clone_entry, top, CLONE_VM | CLONE_VFORK | SIGCHLD, call) < 0)
+  if (clone(clone_entry, top, clone_flags() | SIGCHLD, call) < 0)
     report_failure(call, -errno, MPX_STAGE_CREATE);
   mpx_os_exit_now(0);
 }
 
 static pid_t clone_orphan(spawn_call *call) {
   char *top = call->stack + 2 * CHILD_STACK_SIZE;
-  pid_t maker = clone(make_orphan, top, CLONE_VM | CLONE_VFORK, call);
+  pid_t maker = clone(make_orphan, top, clone_flags(), call);
   if (maker < 0)
     return -errno;
   while (waitpid(maker, NULL, __WALL) < 0 && errno == EINTR)
@@ -139,7 +147,7 @@ static pid_t clone_orphan(spawn_call *call) {
 /* Returns the pid and stores a pidfd where the kernel gives one. */
 static pid_t clone_child(spawn_call *call, bool want_pidfd, mpx_child *child) {
   int pidfd = -1;
-  int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+  int flags = clone_flags() | SIGCHLD;
   char *top = call->stack + CHILD_STACK_SIZE; /* stacks grow downward wherever mproc runs */
   pid_t pid = -1;
   errno = ENOSYS;

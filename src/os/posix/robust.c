@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "os/os.h"
 
+#include "os/posix/tsan.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
@@ -78,4 +80,8 @@ int mpx_os_robust_trylock(mpx_os_robust *lock) {
 
 void mpx_os_robust_unlock(mpx_os_robust *lock) {
   (void)pthread_mutex_unlock(mutex_of(lock));
+}
+
+void mpx_os_robust_disown(mpx_os_robust *lock) {
+  mpx_tsan_forget_lock(mutex_of(lock));
 }
