@@ -108,7 +108,8 @@ static mproc_inherit *copy_inherited(const mpx_boot_record *record) {
 static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mproc_handle handle) {
   mproc_handle report = record->head.report;
   mproc_inherit *inherited = copy_inherited(record);
-  void *argument = copy_argument(record);
+  static void *argument; /* no leak when the entry's thread leaves by pthread_exit */
+  argument = copy_argument(record);
   if (!inherited || (!argument && record->argument_size))
     give_up(report, mpx_fail(-ENOMEM, "no memory in the child for %llu bytes of argument block",
                              (unsigned long long)record->argument_size));
@@ -141,10 +142,15 @@ static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mpro
   mpx_child_run((mproc_entry *)entry, argument, argument_size, guarded);
 }
 
+static bool is_terminated(const mpx_function *function) {
+  return memchr(function->path, '\0', sizeof function->path) != NULL;
+}
+
 /* The bounds of everything that the rest reads. */
 static bool is_sound(const mpx_boot_record *record, size_t size) {
   return size >= sizeof *record && record->version == MPX_BOOT_VERSION &&
-         record->inherited_at <= size &&
+         is_terminated(&record->entry) && record->chosen_method <= MPX_METHOD_MAIN &&
+         record->inherited_at <= size && record->inherited_at % _Alignof(mpx_inherited) == 0 &&
          record->inherited_count <= (size - record->inherited_at) / sizeof(mpx_inherited) &&
          record->argument_at <= size && record->argument_size <= size - record->argument_at;
 }
@@ -159,6 +165,12 @@ static void run_record(const void *data, size_t size, mproc_handle handle) {
   if (record->kind == MPX_BOOT_GUARDIAN)
     mpx_guardian_run(record->channel);
   run_entry(record, size, handle);
+}
+
+static bool has_head(const void *data, size_t size) {
+  const mpx_boot_head *head = data;
+  return size >= sizeof *head && head->size == size &&
+         memcmp(head->magic, MPX_BOOT_MAGIC, sizeof head->magic) == 0 && is_terminated(&head->boot);
 }
 
 /* The record's handle if the marker is meant for this very process. */
@@ -188,8 +200,7 @@ int mpx_boot_if_child(void) {
                     MPX_BOOT_VARIABLE " names descriptor %lld, which holds no boot record: %s",
                     (long long)handle, mproc_strerror(r));
   const mpx_boot_head *head = data;
-  if (size < sizeof *head || head->size != size ||
-      memcmp(head->magic, MPX_BOOT_MAGIC, sizeof head->magic) != 0)
+  if (!has_head(head, size))
     return mpx_fail(MPROC_ERECORD,
                     "the boot record in descriptor %lld is damaged or from another "
                     "version of mproc",
