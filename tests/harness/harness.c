@@ -3,12 +3,19 @@
 #include <mproc/error.h>
 
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(__has_include)
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+#endif
 
 static test_case *first_case;
 static test_case **last_link = &first_case;
@@ -69,6 +76,24 @@ _Noreturn void test_skip(const char *reason) {
   printf("# skipped: %s\n", reason);
   exit(TEST_SKIPPED);
 }
+
+bool test_under_valgrind(void) {
+  const char *wrapper = getenv("MPROC_TEST_WRAPPER");
+  return wrapper && strstr(wrapper, "valgrind");
+}
+
+/* A forked child has a copy of what the other threads of its parent had, and no thread that knows
+ * it: valgrind would call that a leak. Its parent looks for leaks, and so does what is executed. */
+#ifdef VALGRIND_CLO_CHANGE
+static void ignore_leaks(void) {
+  VALGRIND_CLO_CHANGE("--leak-check=no");
+}
+
+__attribute__((constructor)) static void ignore_leaks_of_forked_children(void) {
+  if (test_under_valgrind())
+    (void)pthread_atfork(NULL, NULL, ignore_leaks);
+}
+#endif
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
@@ -134,8 +159,10 @@ const char *test_child_path(const char *name) {
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
+/* Under valgrind a small heap: every process reads all of it at its end, to look for leaks. */
 __attribute__((weak)) const mproc_init_options *test_init_options(void) {
-  return NULL;
+  static const mproc_init_options small = {.heap_size = (size_t)64 << 20};
+  return test_under_valgrind() ? &small : NULL;
 }
 
 static int run_case(const char *name) {

@@ -18,7 +18,9 @@
  * Environment
  *   MPROC_TEST_SCALE=N               test_scale(n) returns n / N
  *   MPROC_TEST_TIMEOUT_MULTIPLIER=N  stretches the limits; 0 switches them off
- *   MPROC_TEST_WRAPPER="valgrind -q" is put before the command of every case
+ *   MPROC_TEST_WRAPPER="valgrind -q" is put before the command of every case; @log@ in it stands
+ *                                    for a file: a line that is written there and does not begin
+ *                                    with "--" is shown and fails the case
  *
  * Include this header first: it asks the system for everything that it declares. */
 #ifndef MPROC_TEST_HARNESS_H
@@ -29,6 +31,20 @@
 #endif
 
 #include <mproc/init.h>
+
+#include <stdbool.h>
+
+/* ThreadSanitizer gives each process a thread of its own, which never ends. */
+#if defined(__SANITIZE_THREAD__)
+#define TEST_HAS_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_HAS_TSAN 1
+#endif
+#endif
+#ifndef TEST_HAS_TSAN
+#define TEST_HAS_TSAN 0
+#endif
 
 #define TEST(name) TEST_LIMIT(name, 20)
 
@@ -61,6 +77,9 @@
 /* Ends the case as neither passed nor failed. Not for use in a child. */
 #define SKIP(reason) test_skip(reason)
 
+/* For what valgrind makes impossible, and for nothing else. */
+#define SKIP_UNDER_VALGRIND(reason) (test_under_valgrind() ? SKIP(reason) : (void)0)
+
 /* A count of a stress test, at least 1. */
 int test_scale(int count);
 
@@ -69,7 +88,8 @@ int test_scale(int count);
 const char *test_tmp_path(const char *name);
 const char *test_child_path(const char *name);
 
-/* What main gives to mproc_init; a test program that defines it replaces the default, NULL. */
+/* What main gives to mproc_init; a test program that defines it replaces the default: NULL, or a
+ * small heap under valgrind. */
 const mproc_init_options *test_init_options(void);
 
 /* ---- what the macros stand on ---------------------------------------------------------------- */
@@ -82,6 +102,7 @@ typedef struct test_case {
 } test_case;
 
 void test_register(test_case *self);
+bool test_under_valgrind(void);
 _Noreturn void test_skip(const char *reason);
 _Noreturn void test_fail(const char *file, int line, const char *check, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

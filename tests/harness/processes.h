@@ -20,7 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOIN_MS 15000 /* far more than any child of a test needs */
+/* Far more than any child of a test needs. */
+#define JOIN_MS (test_under_valgrind() ? 200000 : 15000)
 
 static const char *const both_methods[] = {"fork", "spawn"};
 #define FOR_BOTH_METHODS(method)                                                                   \
@@ -115,15 +116,20 @@ static inline bool is_gone(int64_t pid) {
   return state == 0 || state == 'Z' || state == 'X';
 }
 
+/* Processes under valgrind, many at a time, are slow to end. */
+static inline int64_t end_of_wait(int ms) {
+  return now_ms() + (test_under_valgrind() ? 20 : 1) * (int64_t)ms;
+}
+
 static inline bool gone_within(int64_t pid, int ms) {
-  for (int64_t end = now_ms() + ms; !is_gone(pid); sleep_ms(2))
+  for (int64_t end = end_of_wait(ms); !is_gone(pid); sleep_ms(2))
     if (now_ms() > end)
       return false;
   return true;
 }
 
 static inline bool stopped_within(int64_t pid, int ms) {
-  for (int64_t end = now_ms() + ms; state_of(pid) != 'T'; sleep_ms(2))
+  for (int64_t end = end_of_wait(ms); state_of(pid) != 'T'; sleep_ms(2))
     if (now_ms() > end)
       return false;
   return true;

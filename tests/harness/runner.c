@@ -1,5 +1,10 @@
 /* The runner: one fresh process per case, a limit on its time, and an audit of what the case's own
- * process cannot see. As a subreaper it becomes the parent of every orphan that a case makes. */
+ * process cannot see. As a subreaper it becomes the parent of every orphan that a case makes.
+ *
+ * A checker in the wrapper writes to a named pipe: standard error belongs to the cases, which read
+ * what their children write there. A file of each process would be truncated at its exec, and be
+ * closed to it when it has become another user's. So the runner also hears of errors in processes
+ * whose exit code nobody looks at: killed ones, orphans, the guardian, what is about to execute. */
 #include "internal.h"
 
 #include <errno.h>
@@ -32,19 +37,44 @@
 #define SHARED_MEMORY_FOLDER "/dev/shm"
 #define MAX_ARGUMENTS 64
 #define MAX_LEFT 64
+#define LOG "@log@" /* in the wrapper: the path of the checker's pipe */
+#define LOG_PIPE_SIZE (1 << 20)
+#define MAX_LOG_LINES 200 /* that are shown */
+#define LOG_INTERVAL_NS 100000000
+#define MAX_LEAKED 1024
 
 typedef enum outcome { PASSED, FAILED, SKIPPED } outcome;
 
+static struct {
+  char folder[PATH_MAX];
+  char path[PATH_MAX];
+  int fd;
+  FILE *stream; /* what was read from it */
+  char *text;
+  size_t size;
+} checker_log;
+
 /* ---- the case's process ---------------------------------------------------------------------- */
+
+static char *expand_log(char *word) {
+  char *place = strstr(word, LOG), *expanded;
+  if (!place)
+    return word;
+  if (asprintf(&expanded, "%.*s%s%s", (int)(place - word), word, checker_log.path,
+               place + strlen(LOG)) < 0)
+    abort();
+  return expanded;
+}
 
 _Noreturn static void exec_case(const char *name, const char *folder, pid_t runner,
                                 const sigset_t *mask) {
   char *arguments[MAX_ARGUMENTS + 4];
   size_t count = 0;
-  char *wrapper = getenv("MPROC_TEST_WRAPPER");
+  const char *variable = getenv("MPROC_TEST_WRAPPER");
+  char *wrapper = variable ? strdup(variable) : NULL; /* a case may itself run a runner */
   for (char *word = wrapper ? strtok(wrapper, " ") : NULL; word && count < MAX_ARGUMENTS;
        word = strtok(NULL, " "))
-    arguments[count++] = word;
+    arguments[count++] = expand_log(word);
   arguments[count++] = (char *)test_program_path();
   arguments[count++] = (char *)"--case";
   arguments[count++] = (char *)name;
@@ -55,11 +85,12 @@ _Noreturn static void exec_case(const char *name, const char *folder, pid_t runn
   if (getppid() != runner)
     _exit(EXIT_FAILURE);
   setenv("TMPDIR", folder, 1);
-  int null = open("/dev/null", O_RDONLY);
+  int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
   dup2(null, STDIN_FILENO);
-  /* What the caller leaked into the runner is none of the case's; where the call is missing, the
-   * case lives with it. */
-  syscall(SYS_close_range, 3, ~0U, CLOSE_ON_EXEC);
+  /* What the caller leaked into the runner is none of the case's. */
+  if (syscall(SYS_close_range, 3, ~0U, CLOSE_ON_EXEC) < 0)
+    for (int fd = 3; fd < MAX_LEAKED; fd++)
+      (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
   sigprocmask(SIG_SETMASK, mask, NULL);
   execvp(arguments[0], arguments);
   fprintf(stderr, "# %s: %s\n", arguments[0], strerror(errno));
@@ -85,12 +116,22 @@ static bool reap(pid_t watched, int *ret_status, bool *ret_ended) {
   }
 }
 
-/* SIGCHLD is blocked, so that none is missed between the look and the wait. */
+static void read_log(void) {
+  char part[65536];
+  for (ssize_t size; (size = read(checker_log.fd, part, sizeof part)) > 0;)
+    fwrite(part, 1, (size_t)size, checker_log.stream);
+}
+
+/* SIGCHLD is blocked, so that none is missed between the look and the wait. The callers look again,
+ * and nobody writes a pipe full before that. */
 static void wait_for_sigchld(int64_t deadline) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   int64_t left = deadline - test_now_ns();
+  read_log();
+  if (left > LOG_INTERVAL_NS)
+    left = LOG_INTERVAL_NS;
   if (left <= 0)
     return;
   struct timespec timeout = {left / 1000000000, left % 1000000000};
@@ -149,13 +190,49 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
   return remove(path);
 }
 
-static void make_folder(char *path, size_t size) {
+/* Open to all: some children are another user's, and a checker keeps files of its own there. */
+static void make_folder(char path[PATH_MAX], const char *what) {
   const char *parent = getenv("TMPDIR");
-  snprintf(path, size, "%s/mproc-test-XXXXXX", parent && *parent ? parent : "/tmp");
-  if (!mkdtemp(path)) {
+  snprintf(path, PATH_MAX, "%s/mproc-%s-XXXXXX", parent && *parent ? parent : "/tmp", what);
+  if (!mkdtemp(path) || chmod(path, 01777) < 0) {
     fprintf(stderr, "# cannot make %s: %s\n", path, strerror(errno));
     exit(EXIT_FAILURE);
   }
+}
+
+static void remove_folder(const char *path) {
+  nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void open_log(void) {
+  make_folder(checker_log.folder, "log");
+  snprintf(checker_log.path, PATH_MAX, "%.*s/pipe", PATH_MAX - 8, checker_log.folder);
+  checker_log.stream = open_memstream(&checker_log.text, &checker_log.size);
+  /* Not open to all: then the system would let only its owner open the pipe. */
+  if (chmod(checker_log.folder, 0755) < 0 || mkfifo(checker_log.path, 0600) < 0 ||
+      chmod(checker_log.path, 0666) < 0 || !checker_log.stream ||
+      (checker_log.fd = open(checker_log.path, O_RDWR | O_NONBLOCK | O_CLOEXEC)) < 0) {
+    fprintf(stderr, "# cannot make %s: %s\n", checker_log.path, strerror(errno));
+    exit(EXIT_FAILURE);
+  }
+  (void)fcntl(checker_log.fd, F_SETPIPE_SZ, LOG_PIPE_SIZE);
+}
+
+/* Lines of valgrind that begin with "--" are remarks, such as "unhandled syscall"; all the others
+ * are errors. Returns how many. */
+static int report_log(void) {
+  int count = 0;
+  char *rest = NULL;
+  read_log();
+  fclose(checker_log.stream);
+  for (char *line = strtok_r(checker_log.text, "\n", &rest); line;
+       line = strtok_r(NULL, "\n", &rest))
+    if (strncmp(line, "--", 2) != 0 && ++count <= MAX_LOG_LINES)
+      printf("# %s\n", line);
+  free(checker_log.text);
+  close(checker_log.fd);
+  remove_folder(checker_log.folder);
+  return count;
 }
 
 static int report_files(const char *folder) {
@@ -209,10 +286,20 @@ static outcome judge(int status, bool hung) {
   return FAILED;
 }
 
+/* What a failed case left is no news: it had no chance to clean up. */
+static bool report_leftovers(const char *folder, const name_set *shared_memory) {
+  bool left = !orphans_ended();
+  if (left)
+    print_descendants("left behind:");
+  kill_descendants();
+  return report_files(folder) + report_shared_memory(shared_memory) > 0 || left;
+}
+
 static outcome run_case(const test_case *self, const sigset_t *mask) {
   char folder[PATH_MAX];
   name_set shared_memory = {0};
-  make_folder(folder, sizeof folder);
+  make_folder(folder, "test");
+  open_log();
   names_of_folder(&shared_memory, SHARED_MEMORY_FOLDER);
 
   fflush(stdout);
@@ -227,16 +314,14 @@ static outcome run_case(const test_case *self, const sigset_t *mask) {
   int status = 0;
   bool hung = !wait_for_case(pid, test_now_ns() + limit_ns(self), &status);
   outcome result = judge(status, hung);
-  /* What a failed case left is no news: it had no chance to clean up. */
-  bool audited = result != FAILED;
   if (hung)
     print_descendants("hung:");
-  else if (audited && !orphans_ended())
-    print_descendants("left behind:"), result = FAILED;
-  kill_descendants();
-  if (audited && report_files(folder) + report_shared_memory(&shared_memory) > 0)
+  if (result != FAILED && report_leftovers(folder, &shared_memory))
     result = FAILED;
-  nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  kill_descendants();
+  if (report_log() > 0)
+    result = FAILED;
+  remove_folder(folder);
   names_free(&shared_memory);
   return result;
 }

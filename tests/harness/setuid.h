@@ -30,7 +30,6 @@ static inline void need_setuid(void) {
  * user can execute it. */
 static inline const char *copy_program(const char *program, const char *name, bool raised) {
   const char *copy = test_tmp_path(name);
-  CHECK_EQ(chmod(test_tmp_path("."), 0755), 0);
   CHECK(copy_file(program, copy, 0755));
   CHECK_EQ(chown(copy, OWNER_OF_COPY, OWNER_OF_COPY), 0);
   if (raised)

@@ -2,6 +2,7 @@
 #ifndef MPROC_TEST_EACH_METHOD_H
 #define MPROC_TEST_EACH_METHOD_H
 
+#include "facilities.h"
 #include "harness.h"
 
 #include <mproc/mproc.h>
@@ -36,20 +37,6 @@
 #else
 #define SANITIZED 0
 #endif
-
-/* Valgrind has its own mind about limits and core dumps. */
-static inline bool under_valgrind(void) {
-  const char *wrapper = getenv("MPROC_TEST_WRAPPER");
-  return wrapper && strstr(wrapper, "valgrind");
-}
-
-/* Whether this very process can have them: not in the portable build, under valgrind, ... */
-static inline bool has_pidfds(void) {
-  long fd = MPX_PORTABLE ? -1 : syscall(434 /* pidfd_open */, getpid(), 0);
-  if (fd >= 0)
-    (void)close((int)fd);
-  return fd >= 0;
-}
 
 /* ---- children -------------------------------------------------------------------------------- */
 
@@ -122,10 +109,10 @@ static inline void sleep_ms(int ms) {
   (void)nanosleep(&duration, NULL);
 }
 
-/* Polls for a condition of another process; fails the case after 10 s. */
+/* Polls for a condition of another process; fails the case after 10 s, under valgrind later. */
 #define AWAIT(condition)                                                                           \
   do {                                                                                             \
-    int64_t await_end = now_ms() + 10000;                                                          \
+    int64_t await_end = now_ms() + (test_under_valgrind() ? 200000 : 10000);                       \
     while (!(condition)) {                                                                         \
       CHECK(now_ms() < await_end && #condition);                                                   \
       sleep_ms(2);                                                                                 \

@@ -475,6 +475,7 @@ TEST_LIMIT(threads_share_the_heap, 60) {
 /* ---- the largest heap ------------------------------------------------------------------------ */
 
 TEST(heap_of_256_gib) {
+  SKIP_UNDER_VALGRIND("valgrind maps no 256 GiB");
   mpx_allocator *heap = new_heap((size_t)256 << 30);
   CHECK_EQ(heap->unit_count, 4u << 20);
   char *low = allocate(heap, &me, 100, false);

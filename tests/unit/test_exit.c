@@ -17,6 +17,7 @@ typedef struct notes {
   atomic_int grandchild_done;
   atomic_int grandchild_pid;
   atomic_int terminated;
+  _Atomic int64_t ends_at; /* now_ms() at the end of the entry */
 } notes;
 
 static notes *shared;
@@ -312,6 +313,29 @@ EACH_METHOD(daemon_children_are_terminated_at_its_end) {
 
 EACH_METHOD(daemon_that_ignores_it_is_killed) {
   CHECK_OK(mproc_heap_free(end_with_daemon(method, leave_a_deaf_daemon)));
+}
+
+enum { DEAF_DAEMONS = 5, GRACE_MS = 1000 };
+
+static int leave_deaf_daemons(void *arg, size_t size) {
+  notes *seen = *(notes **)arg;
+  mproc_process_options options = {.daemon = 1};
+  for (int i = 0; i < DEAF_DAEMONS; i++) {
+    seen->grandchild_pid = 0;
+    CHECK(start_child("fork", ignore_terminate, arg, size, &options));
+    AWAIT(seen->grandchild_pid != 0);
+  }
+  seen->ends_at = now_ms();
+  return 56;
+}
+
+/* Each with a grace of its own, the end would take five times as long. */
+EACH_METHOD(daemons_that_ignore_it_share_one_grace) {
+  notes *seen = end_with_daemon(method, leave_deaf_daemons);
+  int64_t took = now_ms() - seen->ends_at;
+  CHECK(took >= GRACE_MS);
+  CHECK(took < (DEAF_DAEMONS - 1) * GRACE_MS);
+  CHECK_OK(mproc_heap_free(seen));
 }
 
 /* ---- the main program ------------------------------------------------------------------------ */

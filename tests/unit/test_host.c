@@ -1,10 +1,12 @@
 /* Programs that were there before mproc: they wait for any child, ignore SIGCHLD, fork by
  * themselves, sit in getchar and close descriptors that are not theirs. */
+#include "facilities.h"
 #include "harness.h"
 #include "in_child.h"
 #include "processes.h"
 #include "seccomp.h"
 
+#include <link.h>
 #include <linux/filter.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,22 +14,8 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 
 enum { QUICK_CHILDREN = 300 };
-
-/* Whether the kernel remembers how a process ended after somebody else took its status: Linux
- * 6.15. */
-static bool kernel_remembers(void) {
-  struct utsname name;
-  int major = 0, minor = 0;
-#if MPX_PORTABLE
-  return false;
-#endif
-  CHECK_EQ(uname(&name), 0);
-  CHECK_EQ(sscanf(name.release, "%d.%d", &major, &minor), 2);
-  return major > 6 || (major == 6 && minor >= 15);
-}
 
 static int crash(void *arg, size_t size) {
   (void)size;
@@ -52,7 +40,7 @@ static void check_status(const mproc_status *status, int code, int signal_number
 
 /* Every eighth child is killed, the others return their number. */
 static void start_quick_children(const char *method, bool remembered) {
-  for (int i = 0; i < QUICK_CHILDREN; i++) {
+  for (int i = 0, count = test_scale(QUICK_CHILDREN); i < count; i++) {
     const int signal_number = i % 8 == 7 ? SIGKILL : 0, code = i % 256;
     mproc_process *process = signal_number ? start_by(method, crash, &signal_number, sizeof(int))
                                            : start_by(method, return_code, &code, sizeof code);
@@ -72,7 +60,7 @@ static void reap_all(int number) {
 static void host_reaps_all(const char *method) {
   struct sigaction action = {.sa_handler = reap_all, .sa_flags = SA_RESTART};
   CHECK_EQ(sigaction(SIGCHLD, &action, NULL), 0);
-  start_quick_children(method, kernel_remembers());
+  start_quick_children(method, has_exit_info());
 }
 
 TEST_LIMIT(host_that_reaps_all_fork, 30) {
@@ -96,7 +84,7 @@ static void *reap_in_a_loop(void *nothing) {
 static void host_waits_in_a_thread(const char *method) {
   pthread_t reaper;
   CHECK_EQ(pthread_create(&reaper, NULL, reap_in_a_loop, NULL), 0);
-  start_quick_children(method, kernel_remembers());
+  start_quick_children(method, has_exit_info());
   reaper_must_end = true;
   CHECK_EQ(pthread_join(reaper, NULL), 0);
 }
@@ -111,12 +99,12 @@ TEST_LIMIT(host_that_waits_in_a_thread_spawn, 30) {
 
 TEST_LIMIT(host_that_ignores_sigchld_fork, 30) {
   signal(SIGCHLD, SIG_IGN);
-  start_quick_children("fork", kernel_remembers());
+  start_quick_children("fork", has_exit_info());
 }
 
 TEST_LIMIT(host_that_ignores_sigchld_spawn, 30) {
   signal(SIGCHLD, SIG_IGN);
-  start_quick_children("spawn", kernel_remembers());
+  start_quick_children("spawn", has_exit_info());
 }
 
 static void steal(mproc_process *process) {
@@ -139,7 +127,7 @@ static void check_stolen(const char *method, bool remembered) {
 
 TEST(status_stolen_by_pid) {
   FOR_BOTH_METHODS(method)
-  check_stolen(method, kernel_remembers());
+  check_stolen(method, has_exit_info());
 }
 
 /* A command has no record in the table: an old kernel knows nothing of its end. */
@@ -155,33 +143,12 @@ static void check_stolen_command(bool remembered) {
 }
 
 TEST(status_of_a_command_stolen) {
-  check_stolen_command(kernel_remembers());
-}
-
-/* Refuses one ioctl: PIDFD_GET_INFO, whatever the size of its struct. */
-static bool refuse_get_info(int errno_value) {
-#ifdef SECCOMP_ARCH
-  const uint32_t without_size = ~((uint32_t)0x3fff << 16);
-  const uint32_t wanted = (uint32_t)_IOWR(0xFF, 11, char) & without_size;
-  struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
-      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, without_size),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, wanted, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)errno_value),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
-#else
-  (void)errno_value;
-  return false;
-#endif
+  check_stolen_command(has_exit_info());
 }
 
 static void check_without_get_info(int errno_value) {
-  if (!refuse_get_info(errno_value))
+  const seccomp_rule get_info = SECCOMP_GET_INFO;
+  if (seccomp_deny(&get_info, 1, errno_value) < 0)
     SKIP("no system call filters here");
   FOR_BOTH_METHODS(method)
   check_stolen(method, false);
@@ -484,8 +451,82 @@ static void fork_while_the_family_is_made(void) {
 }
 
 TEST_LIMIT(strangers_fork_while_the_family_is_made, 60) {
+  if (TEST_HAS_TSAN)
+    SKIP("ThreadSanitizer's dlopen, which the maker calls, has the loader's lock at the fork");
   for (int round = 0; round < (UNDER_SANITIZER ? 20 : 200); round++)
     in_child(fork_while_the_family_is_made);
+}
+
+static atomic_bool loader_is_locked, loader_must_open;
+
+static int hold_the_loader(struct dl_phdr_info *info, size_t size, void *user) {
+  (void)info, (void)size, (void)user;
+  loader_is_locked = true;
+  while (!loader_must_open)
+    sleep_ms(1);
+  return 1;
+}
+
+static void *walk_the_modules(void *nothing) {
+  CHECK_EQ(dl_iterate_phdr(hold_the_loader, NULL), 1);
+  return nothing;
+}
+
+static void make_a_family_in_time(void) {
+  (void)alarm(10);
+  CHECK_EQ(mproc_heap_free(mproc_heap_alloc(1)), 0);
+}
+
+/* Where every thread is at times that throws an exception or asks for a backtrace. */
+TEST(strangers_fork_while_the_loader_is_locked) {
+  if (TEST_HAS_TSAN)
+    SKIP("ThreadSanitizer's dlopen takes the loader's lock");
+  pthread_t walker;
+  CHECK_EQ(pthread_create(&walker, NULL, walk_the_modules, NULL), 0);
+  while (!loader_is_locked)
+    sleep_ms(1);
+  in_child(make_a_family_in_time);
+  loader_must_open = true;
+  CHECK_EQ(pthread_join(walker, NULL), 0);
+}
+
+/* ---- what starts leave alone ----------------------------------------------------------------- */
+
+static volatile sig_atomic_t signals;
+
+static void count_signal(int number) {
+  (void)number;
+  signals++;
+}
+
+TEST(handlers_outlive_a_start) {
+  const int code = 5;
+  struct sigaction action = {.sa_handler = count_signal};
+  CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+  FOR_BOTH_METHODS(method) {
+    signals = 0;
+    check_exited(start_by(method, return_code, &code, sizeof code), code);
+    CHECK_EQ(raise(SIGUSR1), 0);
+    CHECK_EQ(signals, 1);
+  }
+}
+
+static void *allocate_under_a_lock(void *argument) {
+  pthread_mutex_t *lock = argument;
+  for (int i = 0; i < 2; i++) {
+    CHECK_EQ(pthread_mutex_lock(lock), 0);
+    CHECK_EQ(mproc_heap_free(mproc_heap_alloc(1)), 0);
+    CHECK_EQ(pthread_mutex_unlock(lock), 0);
+  }
+  return NULL;
+}
+
+/* What a thread's first call takes for good is no lock in the eyes of a checker of lock order. */
+TEST(first_call_under_a_lock_of_the_host) {
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  pthread_t thread;
+  CHECK_EQ(pthread_create(&thread, NULL, allocate_under_a_lock, &lock), 0);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
 /* ---- closed descriptors ---------------------------------------------------------------------- */

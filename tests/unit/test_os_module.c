@@ -345,6 +345,16 @@ TEST(libc_is_a_module_with_a_path) {
 
 /* ---- files that are no ELF files ------------------------------------------------------------- */
 
+/* Returns the descriptor of an unnamed file. */
+static int file_of(const void *bytes, size_t size) {
+  const char *path = test_tmp_path("damaged");
+  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  CHECK(fd >= 0);
+  CHECK_EQ(unlink(path), 0);
+  CHECK_EQ(write(fd, bytes, size), size);
+  return fd;
+}
+
 TEST(damaged_files_are_no_modules) {
   char program[4096];
   mpx_elf_identity identity, damaged;
@@ -355,11 +365,10 @@ TEST(damaged_files_are_no_modules) {
   CHECK_EQ(pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
   close(fd);
   for (size_t length = 0; length < sizeof bytes; length += length < 128 ? 1 : 64) {
-    int memory = memfd_create("damaged", MFD_CLOEXEC);
-    CHECK_EQ(write(memory, bytes, length), length);
-    if (mpx_elf_of_file(memory, &damaged) == 0)
+    int file = file_of(bytes, length);
+    if (mpx_elf_of_file(file, &damaged) == 0)
       CHECK_EQ(damaged.header_hash, identity.header_hash);
-    close(memory);
+    close(file);
   }
   for (unsigned seed = 1; seed < 3000; seed++) { /* no crash, no endless loop */
     unsigned char copy[4096];
@@ -368,9 +377,8 @@ TEST(damaged_files_are_no_modules) {
       random = random * 1664525u + 1013904223u;
       copy[4 + (random >> 8) % 1000] = (unsigned char)(random >> 24);
     }
-    int memory = memfd_create("damaged", MFD_CLOEXEC);
-    CHECK_EQ(write(memory, copy, sizeof copy), sizeof copy);
-    (void)mpx_elf_of_file(memory, &damaged);
-    close(memory);
+    int file = file_of(copy, sizeof copy);
+    (void)mpx_elf_of_file(file, &damaged);
+    close(file);
   }
 }

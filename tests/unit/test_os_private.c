@@ -1,4 +1,5 @@
 /* Memory that a forked child does not see, and bytes that nobody can change. */
+#include "facilities.h"
 #include "in_child.h"
 #include "seccomp.h"
 
@@ -37,9 +38,8 @@ TEST(a_forked_child_sees_zeros) {
 }
 
 TEST(a_raw_clone_sees_zeros) {
-#if MPX_PORTABLE
-  SKIP("only the kernel can do that");
-#endif
+  if (!has_wipe_on_fork())
+    SKIP("only the kernel can do that");
   make_secret();
   long pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
   if (pid == 0)
@@ -50,8 +50,8 @@ TEST(a_raw_clone_sees_zeros) {
 }
 
 static void wipe_without_madvise(void) {
-  const int calls[] = {SYS_madvise};
-  if (seccomp_deny(calls, 1, ENOSYS) < 0)
+  const seccomp_rule call = {.call = SYS_madvise};
+  if (seccomp_deny(&call, 1, ENOSYS) < 0)
     _exit(77);
   make_secret();
   in_child(check_wiped);
@@ -100,8 +100,8 @@ TEST(sealed_bytes_are_read_and_not_changed) {
 }
 
 static void seal_without_memfd(void) {
-  const int calls[] = {SYS_memfd_create};
-  if (seccomp_deny(calls, 1, EPERM) < 0)
+  const seccomp_rule call = {.call = SYS_memfd_create};
+  if (seccomp_deny(&call, 1, EPERM) < 0)
     _exit(77);
   seal_and_read();
 }
@@ -131,15 +131,15 @@ TEST(what_is_not_sealed_is_refused) {
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   check_refused(fd);
   CHECK_EQ(unlink(path), 0);
-#if !MPX_PORTABLE /* else an unnamed file is all there is */
-  check_refused(fd);
-  int memory = memfd_create("open", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  CHECK_EQ(write(memory, "x", 1), 1);
-  check_refused(memory);
-  CHECK_EQ(fcntl(memory, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK), 0);
-  check_refused(memory);
-  close(memory);
-#endif
+  if (has_memfds()) { /* else an unnamed file is all there is */
+    check_refused(fd);
+    int memory = memfd_create("open", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK_EQ(write(memory, "x", 1), 1);
+    check_refused(memory);
+    CHECK_EQ(fcntl(memory, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK), 0);
+    check_refused(memory);
+    close(memory);
+  }
   close(fd);
 }
 

@@ -107,8 +107,7 @@ static int core_flag_of_a_plain_fork(int number) {
 }
 
 EACH_METHOD(core_flag_is_the_kernels) {
-  if (under_valgrind())
-    SKIP("valgrind writes core dumps of its own");
+  SKIP_UNDER_VALGRIND("valgrind writes core dumps of its own");
   int number = SIGABRT;
   int expected = core_flag_of_a_plain_fork(number);
   int64_t start = now_ms();
@@ -315,8 +314,8 @@ EACH_METHOD(name_shows_in_proc) {
   mproc_process *process = start_child(method, sleep_for_ever, NULL, 0, &options);
   CHECK_STR(mproc_process_name(process), "a-rather-long-worker-name");
   AWAIT((read_proc(mproc_process_pid(process), "comm", text, sizeof text), text[0] == 'a'));
-  CHECK_STR(text, "a-rather-long-w"); /* the kernel's 15 bytes */
-  if (strcmp(method, "spawn") == 0) {
+  CHECK_STR(text, "a-rather-long-w");                           /* the kernel's 15 bytes */
+  if (strcmp(method, "spawn") == 0 && !test_under_valgrind()) { /* whose own line is there */
     read_proc(mproc_process_pid(process), "cmdline", text, sizeof text);
     CHECK_STR(text, "mproc:a-rather-long-worker-name");
   }
@@ -601,7 +600,7 @@ EACH_METHOD(run_tells_of_a_crash) {
   CHECK_OK(mproc_set_start_method(method, 0));
   CHECK_EQ(mproc_run(die_by, &number, sizeof number), MPROC_ECRASHED);
   CHECK_CONTAINS(mproc_error_detail(), "'Process-");
-  CHECK_CONTAINS(mproc_error_detail(), "killed by SIGKILL after 0.");
+  CHECK_CONTAINS(mproc_error_detail(), "killed by SIGKILL after ");
   CHECK_CONTAINS(mproc_error_detail(), "peak ");
 }
 

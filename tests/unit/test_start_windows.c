@@ -1,0 +1,250 @@
+/* The short moments of a start in which something may happen to one side only. Calls of the library
+ * are wrapped, so that it happens just then: no luck is needed. */
+#include "facilities.h"
+#include "harness.h"
+#include "processes.h"
+#include "seccomp.h"
+
+#include "heap/family.h"
+#include "os/linux/pidfd.h"
+#include "os/posix/child.h"
+
+#include <sched.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+
+/* As in the library: a spawned child shares our memory and has a stack that no sanitizer knows. */
+#define CHILD_CODE __attribute__((no_sanitize_address, no_sanitize_thread))
+
+/* In the shared heap: for the case, its children and theirs, whatever becomes of their memory. */
+typedef struct board {
+  char method[16];
+  int of_commands;
+  _Atomic int entry_ran;
+  _Atomic int64_t pid;      /* of the child that found itself in the window */
+  _Atomic int probes;       /* children that signalled themselves before they were ready */
+  _Atomic int wrong_places; /* runs of the host's handler in another process */
+} board;
+
+static board *shared;
+
+static board *new_board(void) {
+  shared = mproc_heap_calloc(1, sizeof *shared);
+  CHECK(shared != NULL);
+  return shared;
+}
+
+static void drop_board(void) {
+  CHECK_EQ(mproc_heap_free(shared), 0);
+}
+
+static int sleep_for_long(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->entry_ran = 1;
+  sleep_ms(20000);
+  return 0;
+}
+
+static mproc_process *start_command(const char *const *argv, const mproc_process_options *options) {
+  mproc_process *process = NULL;
+  CHECK_EQ(mproc_process_create_command(&process, argv, options), 0);
+  CHECK_EQ(mproc_process_start(process), 0);
+  return process;
+}
+
+/* ---- the parent dies between the clone and the request to die with it ------------------------ */
+
+static _Atomic pid_t doomed_parent; /* only its own child kills it */
+
+int __real_prctl(int option, ...);
+int __wrap_prctl(int option, ...);
+
+CHILD_CODE int __wrap_prctl(int option, ...) {
+  unsigned long more[4];
+  va_list list;
+  va_start(list, option);
+  for (int i = 0; i < 4; i++)
+    more[i] = va_arg(list, unsigned long);
+  va_end(list);
+  pid_t parent = doomed_parent;
+  if (option == PR_SET_PDEATHSIG && parent != 0 && getppid() == parent) {
+    shared->pid = getpid();
+    (void)kill(parent, SIGKILL);
+    while (getppid() == parent)
+      (void)sched_yield();
+  }
+  return __real_prctl(option, more[0], more[1], more[2], more[3]);
+}
+
+static int die_while_starting_a_daemon(void *arg, size_t size) {
+  const char *const argv[] = {"/bin/sleep", "20", NULL};
+  const mproc_process_options options = {.daemon = 1, .method = shared->method};
+  (void)arg, (void)size;
+  doomed_parent = getpid();
+  if (shared->of_commands)
+    start_command(argv, &options);
+  else
+    start_with(&options, sleep_for_long, &shared, sizeof shared);
+  sleep_ms(20000); /* a forked child may take its time */
+  return 1;
+}
+
+static void check_parent_dies_in_the_window(const char *method, int of_commands) {
+  board *b = new_board();
+  snprintf(b->method, sizeof b->method, "%s", method);
+  b->of_commands = of_commands;
+  check_killed(start_by("fork", die_while_starting_a_daemon, NULL, 0), SIGKILL);
+  CHECK(b->pid != 0);
+  bool ended = gone_within(b->pid, 1000);
+  if (!ended)
+    kill((pid_t)b->pid, SIGKILL);
+  CHECK(ended);
+  CHECK_EQ(b->entry_ran, 0);
+  drop_board();
+}
+
+TEST(daemon_whose_parent_dies_before_it_asks_fork) {
+  check_parent_dies_in_the_window("fork", 0);
+}
+
+TEST(daemon_whose_parent_dies_before_it_asks_spawn) {
+  check_parent_dies_in_the_window("spawn", 0);
+}
+
+TEST(daemon_command_whose_parent_dies_before_it_asks) {
+  check_parent_dies_in_the_window("spawn", 1);
+}
+
+/* ---- a signal while the child shares the host's memory --------------------------------------- */
+
+static pid_t host;         /* the process whose handler it is */
+static bool each_probes;   /* a child signals itself before it has reset anything */
+static _Atomic int probed; /* the last one that did */
+
+int __real_sigaction(int number, const struct sigaction *action, struct sigaction *ret_old);
+int __wrap_sigaction(int number, const struct sigaction *action, struct sigaction *ret_old);
+
+CHILD_CODE int __wrap_sigaction(int number, const struct sigaction *action,
+                                struct sigaction *ret_old) {
+  pid_t self = getpid();
+  if (each_probes && self != host && probed != self) {
+    probed = self;
+    shared->probes++;
+    (void)kill(self, SIGURG); /* not blocked, it would be handled before this returns */
+  }
+  return __real_sigaction(number, action, ret_old);
+}
+
+CHILD_CODE static void note_place(int number) {
+  (void)number;
+  if (getpid() != host)
+    shared->wrong_places++;
+}
+
+/* SIGURG: a process that does not handle it lives on. */
+static void handle_signal(void) {
+  const struct sigaction action = {.sa_handler = note_place, .sa_flags = SA_RESTART};
+  host = getpid();
+  CHECK_EQ(sigaction(SIGURG, &action, NULL), 0);
+}
+
+static void start_both_kinds(void) {
+  const char *const argv[] = {"/bin/true", NULL};
+  const int code = 12;
+  check_exited(start_by("spawn", return_code, &code, sizeof code), code);
+  check_exited(start_command(argv, NULL), 0);
+}
+
+TEST(handler_of_the_host_does_not_run_in_a_spawned_child) {
+  board *b = new_board();
+  handle_signal();
+  each_probes = true;
+  start_both_kinds();
+  start_both_kinds(); /* the first child finds out whether memory is shared */
+  each_probes = false;
+  CHECK_EQ(b->probes, 4);
+  CHECK_EQ(b->wrong_places, 0);
+  drop_board();
+}
+
+/* The whole process group is signalled all the time. */
+static pid_t start_storm(void) {
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    signal(SIGURG, SIG_IGN);
+    while (getppid() == host)
+      kill(0, SIGURG);
+    _exit(0);
+  }
+  return pid;
+}
+
+TEST_LIMIT(handler_of_the_host_does_not_run_elsewhere_in_a_storm, 60) {
+  board *b = new_board();
+  handle_signal();
+  pid_t storm = start_storm();
+  for (int i = test_scale(100); i > 0; i--)
+    start_both_kinds();
+  CHECK_EQ(kill(storm, SIGKILL), 0);
+  CHECK_EQ(waitpid(storm, NULL, 0), storm);
+  CHECK_EQ(b->wrong_places, 0);
+  drop_board();
+}
+
+/* ---- the child ends before its parent has a pidfd -------------------------------------------- */
+
+static _Atomic int named; /* children that got their name late */
+
+int __real_mpx_child_name(mpx_child *child);
+int __wrap_mpx_child_name(mpx_child *child);
+
+static bool somebody_waits_at_a_gate(void) {
+  mpx_header *header = mpx_family_header();
+  for (uint32_t i = 0; i < MPX_SLOT_COUNT; i++)
+    if (header->slots[i].gate == MPX_GATE_WAITED_FOR)
+      return true;
+  return false;
+}
+
+/* Late: the child has nothing left to do. */
+int __wrap_mpx_child_name(mpx_child *child) {
+  while (!is_gone(child->pid) && !somebody_waits_at_a_gate())
+    sleep_ms(1);
+  CHECK(!is_gone(child->pid));
+  named++;
+  return __real_mpx_child_name(child);
+}
+
+/* clone gives no pidfd, and nobody but a pidfd's owner can be told how a reaped child ended. */
+TEST(spawned_child_does_not_end_before_it_is_named) {
+  const seccomp_rule rules[] = {{.call = SYS_clone, .argument = 0, .mask = 0x1000, .value = 0x1000},
+                                SECCOMP_GET_INFO};
+  const int code = 7;
+  if (!has_pidfds())
+    SKIP("no pidfds here");
+  CHECK_EQ(mproc_heap_free(mproc_heap_alloc(1)), 0);
+  if (seccomp_deny(rules, 2, EINVAL) < 0)
+    SKIP("no system call filters here");
+  signal(SIGCHLD, SIG_IGN);
+  check_exited(start_by("spawn", return_code, &code, sizeof code), code);
+  CHECK_EQ(named, 1);
+}
+
+/* A pid that somebody else has by now: no pidfd of a stranger, no descriptor left. */
+TEST(pidfd_of_a_stranger_is_refused) {
+  if (!has_pidfds())
+    SKIP("no pidfds here");
+  int before = descriptor_count();
+  CHECK_EQ(mpx_pidfd_of_child(getppid()), -ESRCH);
+  CHECK_EQ(mpx_pidfd_of_child(getpid()), -ESRCH);
+  CHECK_EQ(descriptor_count(), before);
+  pid_t pid = fork();
+  if (pid == 0)
+    _exit(0);
+  int fd = mpx_pidfd_of_child(pid);
+  CHECK_OK(fd);
+  CHECK_EQ(waitpid(pid, NULL, 0), pid);
+  CHECK_EQ(close(fd), 0);
+}
