@@ -69,6 +69,22 @@ static digest_result hash_file(const worker *w, const digest_file *file, uint64_
   return result;
 }
 
+static int hash_files(const worker *w, digest_job *job, worker_line *line) {
+  if (!EVP_DigestInit_ex(w->context, EVP_sha256(), NULL))
+    return WORKER_NO_DIGEST;
+  for (;;) {
+    size_t index = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
+    if (index >= job->file_count)
+      return 0;
+    atomic_store_explicit(&line->current, index + 1, memory_order_relaxed);
+    uint64_t bytes = 0;
+    job->results[index] = hash_file(w, &job->files[index], &bytes);
+    atomic_fetch_add_explicit(&line->byte_count, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&line->file_count, 1, memory_order_relaxed);
+    atomic_store_explicit(&line->current, 0, memory_order_relaxed);
+  }
+}
+
 int worker_main(void *arg, size_t size) {
   const worker_argument *argument = arg;
   digest_job *job = argument->job;
@@ -79,22 +95,8 @@ int worker_main(void *arg, size_t size) {
   atomic_store(&line->started_ns, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
 
   worker w = {EVP_MD_CTX_new(), malloc(BUFFER_BYTES)};
-  if (!w.context || !w.buffer)
-    return WORKER_NO_MEMORY;
-  if (!EVP_DigestInit_ex(w.context, EVP_sha256(), NULL))
-    return WORKER_NO_DIGEST;
-  for (;;) {
-    size_t index = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-    if (index >= job->file_count)
-      break;
-    atomic_store_explicit(&line->current, index + 1, memory_order_relaxed);
-    uint64_t bytes = 0;
-    job->results[index] = hash_file(&w, &job->files[index], &bytes);
-    atomic_fetch_add_explicit(&line->byte_count, bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&line->file_count, 1, memory_order_relaxed);
-    atomic_store_explicit(&line->current, 0, memory_order_relaxed);
-  }
+  int code = w.context && w.buffer ? hash_files(&w, job, line) : WORKER_NO_MEMORY;
   free(w.buffer);
   EVP_MD_CTX_free(w.context);
-  return 0;
+  return code;
 }

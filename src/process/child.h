@@ -26,7 +26,7 @@ void mpx_inherited_set(const mproc_inherit *items, size_t count);
 
 /* Who the calling process and its parent are, for mproc_current_process and its kin. Called first
  * by whoever made the process a member. */
-void mpx_self_set(mpx_member self);
+void mpx_self_set(mpx_member member);
 
 /* Runs the entry and ends the process with its result, as by exit(): handlers that the entry
  * registered run, the parent's do not. `guarded`: not before the gate is open. */

@@ -13,10 +13,11 @@
  * because the search is not for a child that shares our memory. */
 static int resolve(const mproc_process *process, char path[MPX_OS_PATH_SIZE]) {
   if (strchr(process->argv[0], '/')) {
-    if (strlen(process->argv[0]) >= MPX_OS_PATH_SIZE)
+    size_t length = strlen(process->argv[0]);
+    if (length >= MPX_OS_PATH_SIZE)
       return mpx_fail(-ENAMETOOLONG, "the command's name has more than %d characters",
                       MPX_OS_PATH_SIZE - 1);
-    (void)strcpy(path, process->argv[0]);
+    memcpy(path, process->argv[0], length + 1);
     return 0;
   }
   int r = mpx_os_find_command(process->argv[0], path);

@@ -30,9 +30,9 @@ int mproc_get_all_start_methods(const char *const **ret_names) {
 
 static const char *list_methods(char *text, size_t size) {
   const char *const *methods;
-  int count = mproc_get_all_start_methods(&methods);
+  (void)mproc_get_all_start_methods(&methods);
   text[0] = '\0';
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; methods[i]; i++) {
     strncat(text, i ? ", " : "", size - strlen(text) - 1);
     strncat(text, methods[i], size - strlen(text) - 1);
   }
@@ -42,11 +42,11 @@ static const char *list_methods(char *text, size_t size) {
 int mpx_method_parse(const char *name, const char *source, mpx_method *ret_method) {
   const char *const *methods;
   char list[64];
-  int count = mproc_get_all_start_methods(&methods);
+  (void)mproc_get_all_start_methods(&methods);
   for (int m = MPX_METHOD_FORK; m <= MPX_METHOD_FORKSERVER; m++) {
     if (strcmp(name, names[m]) != 0)
       continue;
-    for (int i = 0; i < count; i++)
+    for (int i = 0; methods[i]; i++)
       if (strcmp(methods[i], name) == 0) {
         *ret_method = (mpx_method)m;
         return 0;
