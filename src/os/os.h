@@ -181,6 +181,8 @@ int64_t mpx_os_pid(void);
 int64_t mpx_os_start_time(int64_t pid);
 /* Raised privileges: set-user-ID, file capabilities. Then no MPROC_* variable may be read. */
 bool mpx_os_is_secure(void);
+/* Whether a program that this process executes would find itself so, whatever its file says. */
+bool mpx_os_exec_is_secure(void);
 /* Shows the name in ps and top, cut to what the system shows. [child] */
 void mpx_os_set_process_name(const char *name);
 /* Flushes stdout and stderr where their locks can be had at once: never waits. */

@@ -21,6 +21,10 @@ mproc_handle mpx_os_stderr(void) {
   return STDERR_FILENO;
 }
 
+bool mpx_os_exec_is_secure(void) {
+  return getuid() != geteuid() || getgid() != getegid();
+}
+
 bool mpx_os_is_executable(const char *path) {
   return access(path, X_OK) == 0;
 }
