@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 /* Far more than any child of a test needs. */
-#define JOIN_MS (test_under_valgrind() ? 200000 : 15000)
+#define JOIN_MS (test_under_valgrind() || TEST_HAS_TSAN ? 200000 : 15000)
 
 static const char *const both_methods[] = {"fork", "spawn"};
 #define FOR_BOTH_METHODS(method)                                                                   \
