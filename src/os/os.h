@@ -51,6 +51,8 @@ int mpx_os_stream_index(mproc_handle handle);
 int mpx_os_set_inheritable(mproc_handle handle, bool inheritable);
 /* The handle of standard error. */
 mproc_handle mpx_os_stderr(void);
+/* The handle of a standard stream, 0 to 2; MPX_NO_HANDLE when it is closed. */
+mproc_handle mpx_os_stream_handle(int index);
 /* Whether the handle is open at all. */
 bool mpx_os_handle_is_open(mproc_handle handle);
 
@@ -77,6 +79,38 @@ int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_h
  * there. The handle is the caller's; MPX_NO_HANDLE when none came, also when there was no room for
  * one. */
 int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_handle *ret_handle);
+
+/* Whether handles can be sent at all; without, there is no forkserver. */
+bool mpx_os_can_send_handles(void);
+/* Lets the reader of this end know who sent each message. */
+int mpx_os_channel_prove_senders(mproc_handle end);
+
+enum { MPX_MESSAGE_SIZE = 65536, MPX_MESSAGE_HANDLES = 250 };
+
+typedef struct mpx_os_bytes {
+  const void *data;
+  size_t size;
+} mpx_os_bytes;
+
+/* Sends one message, at most MPX_MESSAGE_SIZE bytes with MPX_MESSAGE_HANDLES handles; any number of
+ * threads and processes may send to one end. -EPIPE: nobody listens. -ETIMEDOUT: nobody made room
+ * before the deadline. */
+int mpx_os_channel_post(mproc_handle end, const mpx_os_bytes *parts, size_t part_count,
+                        const mproc_handle *handles, size_t handle_count, int64_t deadline);
+
+typedef struct mpx_received {
+  size_t size;
+  size_t handle_count; /* the caller's now */
+  bool cut;            /* some handles were lost: this process has no room for them */
+  bool is_ours;        /* the sender's real user and group are this process's */
+  int64_t pid;         /* of the sender; 0: not in this pid namespace */
+  mproc_handle handles[MPX_MESSAGE_HANDLES];
+} mpx_received;
+
+/* Takes a message: 1, or 0 when nobody can send any more. -EAGAIN: none is there, and `wait` is
+ * false. Longer ones are cut. */
+int mpx_os_channel_take(mproc_handle end, void *data, size_t capacity, bool wait,
+                        mpx_received *ret_received);
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
@@ -154,10 +188,6 @@ int mpx_os_wiped_alloc(size_t size, void **ret_memory);
 
 /* Sealed bytes in a handle: cannot be changed by anybody once made; read with _seal_read, which
  * refuses (-EBADMSG) a handle that is not sealed or belongs to another user. */
-typedef struct mpx_os_bytes {
-  const void *data;
-  size_t size;
-} mpx_os_bytes;
 int mpx_os_seal_create(const char *name, const mpx_os_bytes *parts, size_t count,
                        mproc_handle *ret_handle);
 /* Maps the content read-only: *ret_data is valid until mpx_os_seal_release. */
@@ -248,6 +278,7 @@ typedef enum mpx_stage {
   MPX_STAGE_NICE,
   MPX_STAGE_CGROUP,
   MPX_STAGE_CWD,
+  MPX_STAGE_GROUP,
   MPX_STAGE_PARENT,
   MPX_STAGE_EXEC
 } mpx_stage;
@@ -316,6 +347,58 @@ int mpx_os_fork(mpx_child *child);
 /* Applies a launch to the calling process, itself a fresh child made by `parent_pid`: everything
  * except path, argv, environment, marker and keep. [child] */
 int mpx_os_apply(const mpx_launch *launch, int64_t parent_pid, mpx_stage *ret_stage);
+/* ---- surroundings and privileges ------------------------------------------------------------- */
+
+/* What a child has from its parent by nature, and a forkserver's worker by message: umask, nice
+ * value, signal mask, resource limits, affinity, process group, and which working directory. */
+typedef struct mpx_surroundings {
+  uint64_t words[64];
+} mpx_surroundings;
+int mpx_os_surroundings_get(mpx_surroundings *ret_surroundings);
+bool mpx_os_surroundings_same_cwd(const mpx_surroundings *a, const mpx_surroundings *b);
+/* A handle for the working directory, which may have no path any more. */
+int mpx_os_cwd_open(mproc_handle *ret_handle);
+/* Makes the surroundings of this process, which are `now`, those of `wanted`; `cwd` is the
+ * directory when it differs. The signal mask comes last. [child] */
+int mpx_os_surroundings_apply(const mpx_surroundings *wanted, const mpx_surroundings *now,
+                              mproc_handle cwd, mpx_stage *ret_stage);
+/* The standard streams become the null device. */
+int mpx_os_streams_to_null(void);
+/* The standard streams become these handles, which are closed; MPX_NO_HANDLE: closed. [child] */
+int mpx_os_streams_install(const mproc_handle handles[3]);
+
+/* What a process may do, and what it can see: ids, groups, capabilities, filters, namespaces,
+ * cgroup, session. No message can change these. */
+typedef struct mpx_privilege {
+  uint64_t words[16];
+} mpx_privilege;
+int mpx_os_privilege_get(mpx_privilege *ret_privilege);
+
+/* ---- waiting for all children, in a process of mproc's own ----------------------------------- */
+
+/* From here on all signals are blocked in the calling thread and have their defaults, and only
+ * reaper_poll is interrupted. */
+int mpx_os_reaper_begin(void);
+/* As mpx_os_poll; returns 0 also when a child ended. */
+int mpx_os_reaper_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns);
+/* The pid of some child that ended and was not taken; 0: none. */
+int64_t mpx_os_reaper_peek(void);
+/* Takes the status of a child that ended: 1, 0 while it runs, -ECHILD. */
+int mpx_os_reaper_take(int64_t pid, mpx_exit *ret_exit);
+/* Whether this child of ours has ended; its status stays. */
+bool mpx_os_reaper_has_ended(int64_t pid);
+/* Kills a child whose status was not taken. */
+void mpx_os_reaper_kill(int64_t pid);
+/* In a child of the reaper: no handler is left. The mask stays blocked. [child] */
+void mpx_os_reaper_leave(void);
+/* Copies the process; nobody needs a sentinel. 0 in the child, else the pid. */
+int64_t mpx_os_fork_plain(void);
+/* How a process ended that is nobody's child here and that its own parent has not reaped, or that
+ * the kernel still knows by its pidfd. Returns 1 if that can be told. */
+int mpx_os_exit_of_stranger(int64_t pid, mproc_handle pidfd, mpx_exit *ret_exit);
+/* The parent's death ends this process, or no longer does. [child] */
+int mpx_os_die_with_parent(int64_t parent_pid, bool yes);
+
 /* Marks every handle but the standard streams and those listed as not passing on an exec.
  * [child] */
 int mpx_os_keep_only(const mproc_handle *keep, size_t count);
@@ -331,11 +414,17 @@ int mpx_os_child_signal(const mpx_child *child, mpx_signal signal);
 int mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
 /* Kills a process by its sentinel (a pidfd), or by pid and start time without one. */
 void mpx_os_process_kill(int64_t pid, int64_t start_time, mproc_handle sentinel);
+/* As mpx_os_child_signal, for a process that is no child of ours. */
+int mpx_os_process_signal(int64_t pid, int64_t start_time, mproc_handle pidfd, mpx_signal signal);
+/* Gives the process all the descriptors that the system allows. */
+void mpx_os_raise_handle_limit(void);
 /* Makes the process deaf to the terminal and to polite signals, and gives it all the descriptors
  * that the system allows: for one that must outlive its surroundings. */
 void mpx_os_detach(void);
 /* Whether some process with this pid and start time lives (a zombie does not). */
 bool mpx_os_process_is_alive(int64_t pid, int64_t start_time);
+/* Whether a process is stopped, by a signal or a debugger. */
+bool mpx_os_process_is_stopped(int64_t pid);
 /* Whether there is a file that this process may execute. */
 bool mpx_os_is_executable(const char *path);
 /* A sentinel that is readable for ever: of a process that is gone. */

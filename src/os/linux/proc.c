@@ -8,9 +8,20 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+/* Field 52, the last one that is counted here. */
+static int parse_exit_status(const char *rest) {
+  for (int field = 2; rest && field < 52; field++) {
+    rest = strchr(rest, ' ');
+    rest = rest ? rest + 1 : NULL;
+  }
+  return rest ? atoi(rest) : 0;
+}
 
 /* The name, field 2, may hold spaces and parentheses; nothing after it does. */
 int mpx_proc_parse_stat(const char *text, mpx_proc_stat *ret_stat) {
@@ -22,6 +33,7 @@ int mpx_proc_parse_stat(const char *text, mpx_proc_stat *ret_stat) {
              " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d %*s %" SCNd64,
              &stat.state, &stat.threads, &stat.start_time) != 3)
     return -EBADMSG;
+  stat.exit_status = parse_exit_status(rest);
   *ret_stat = stat;
   return 0;
 }
@@ -63,6 +75,24 @@ bool mpx_os_process_is_alive(int64_t pid, int64_t start_time) {
   /* A first thread that ended before the others is a zombie in a process that lives. */
   bool ended = stat.state == 'X' || stat.state == 'x' || (stat.state == 'Z' && stat.threads <= 1);
   return !ended && stat.start_time == start_time;
+}
+
+/* To those who may not know, the kernel says 0: that counts only for a process of our own user. */
+bool mpx_os_process_is_stopped(int64_t pid) {
+  mpx_proc_stat stopped;
+  return read_stat(pid, &stopped) == 0 && (stopped.state == 'T' || stopped.state == 't');
+}
+
+int mpx_proc_zombie_status(int64_t pid, int *ret_status) {
+  mpx_proc_stat zombie;
+  struct stat owner;
+  char path[64];
+  (void)snprintf(path, sizeof path, "/proc/%" PRId64, pid);
+  if (read_stat(pid, &zombie) < 0 || zombie.state != 'Z' || stat(path, &owner) < 0 ||
+      (zombie.exit_status == 0 && owner.st_uid != geteuid()))
+    return 0;
+  *ret_status = zombie.exit_status;
+  return 1;
 }
 
 int mpx_os_thread_count(void) {

@@ -54,6 +54,7 @@ typedef struct spawn_call {
   mproc_handle report[2]; /* MPX_NO_HANDLE where memory is known to be shared */
   /* Written by the child, if it runs in our memory. */
   volatile bool shared;
+  volatile pid_t orphan;
   volatile spawn_failure failure;
 } spawn_call;
 
@@ -129,8 +130,11 @@ CHILD_CODE static int clone_flags(void) {
 CHILD_CODE static int make_orphan(void *argument) {
   spawn_call *call = argument;
   char *top = call->stack + CHILD_STACK_SIZE;
-  if (clone(clone_entry, top, clone_flags() | SIGCHLD, call) < 0)
+  pid_t pid = clone(clone_entry, top, clone_flags() | SIGCHLD, call);
+  if (pid < 0)
     report_failure(call, -errno, MPX_STAGE_CREATE);
+  else
+    call->orphan = pid;
   mpx_os_exit_now(0);
 }
 
@@ -232,8 +236,10 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
       mpx_child_discard(child);
     goto finish;
   }
-  if (launch->orphan)
+  if (launch->orphan) {
+    child->pid = call.orphan;
     goto finish;
+  }
   if (want_pidfd && !child->pidfd) { /* clone knows no pidfds, but the kernel does */
     r = mpx_child_name(child);
     if (r < 0)

@@ -25,6 +25,7 @@ const char *mpx_os_stage_text(mpx_stage stage) {
                                       [MPX_STAGE_NICE] = "changing the nice value",
                                       [MPX_STAGE_CGROUP] = "entering the cgroup",
                                       [MPX_STAGE_CWD] = "changing the working directory",
+                                      [MPX_STAGE_GROUP] = "joining the process group",
                                       [MPX_STAGE_PARENT] = "tying it to its parent",
                                       [MPX_STAGE_EXEC] = "executing the program"};
   return texts[stage];
@@ -137,11 +138,13 @@ static int apply_nice(int increment) {
 
 /* The signal follows the thread that made us, so the caller is the main thread. The parent may have
  * died before the request: then nobody would send it. */
-static int apply_die_with_parent(int64_t parent_pid) {
+int mpx_os_die_with_parent(int64_t parent_pid, bool yes) {
 #ifdef __linux__
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+  if (prctl(PR_SET_PDEATHSIG, yes ? SIGKILL : 0) < 0)
     return -errno;
 #endif
+  if (!yes)
+    return 0;
   pid_t parent = getppid(); /* 0: in another pid namespace, where its death would show as 1 */
   if (parent != (pid_t)parent_pid && parent != 0)
     mpx_os_exit_now(1);
@@ -153,7 +156,7 @@ int mpx_os_apply(const mpx_launch *launch, int64_t parent_pid, mpx_stage *ret_st
 #define APPLY(stage, condition, action)                                                            \
   if (r == 0 && (condition) && (r = (action)) < 0)                                                 \
   *ret_stage = (stage)
-  APPLY(MPX_STAGE_PARENT, launch->die_with_parent, apply_die_with_parent(parent_pid));
+  APPLY(MPX_STAGE_PARENT, launch->die_with_parent, mpx_os_die_with_parent(parent_pid, true));
   APPLY(MPX_STAGE_STREAMS, launch->streams != NULL, apply_streams(launch->streams));
   APPLY(MPX_STAGE_CGROUP, launch->cgroup != NULL, apply_cgroup(launch->cgroup));
   APPLY(MPX_STAGE_AFFINITY, launch->cpu_count > 0, apply_affinity(launch->cpus, launch->cpu_count));

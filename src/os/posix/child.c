@@ -1,7 +1,9 @@
 /* Children by their sentinels: status, signals. Never waitpid(-1), never SIGCHLD. */
 #define _GNU_SOURCE
 #include "os/linux/pidfd.h"
+#include "os/linux/proc.h"
 #include "os/os.h"
+#include "os/posix/wait_status.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -32,7 +34,7 @@ static int64_t nanoseconds(struct timeval time) {
   return (int64_t)time.tv_sec * MPX_NS_PER_S + (int64_t)time.tv_usec * 1000;
 }
 
-static void take_rusage(const struct rusage *usage, mpx_exit *ret_exit) {
+void mpx_take_rusage(const struct rusage *usage, mpx_exit *ret_exit) {
   ret_exit->has_rusage = true;
   ret_exit->rusage = (mproc_rusage){.user_time_ns = nanoseconds(usage->ru_utime),
                                     .system_time_ns = nanoseconds(usage->ru_stime),
@@ -43,7 +45,7 @@ static void take_rusage(const struct rusage *usage, mpx_exit *ret_exit) {
                                     .involuntary_switches = usage->ru_nivcsw};
 }
 
-static void take_wait_status(int status, mpx_exit *ret_exit) {
+void mpx_take_wait_status(int status, mpx_exit *ret_exit) {
   if (WIFSIGNALED(status)) {
     ret_exit->state = MPROC_STATE_SIGNALED;
     ret_exit->signal = WTERMSIG(status);
@@ -74,7 +76,7 @@ static int poll_stolen(const mpx_child *child, mpx_exit *ret_exit) {
     mpx_os_sleep(100 * 1000);
   }
   if (r == 1)
-    take_wait_status(status, ret_exit);
+    mpx_take_wait_status(status, ret_exit);
   else if (is_ready(child->sentinel) || kill((pid_t)child->pid, 0) < 0)
     ret_exit->state = MPROC_STATE_UNKNOWN;
   else
@@ -114,7 +116,7 @@ int mpx_os_child_poll(const mpx_child *child, mpx_exit *ret_exit) {
       *ret_exit = result;
     return r;
   }
-  take_rusage(&usage, &result);
+  mpx_take_rusage(&usage, &result);
   if (info.si_code == CLD_EXITED) {
     result.state = MPROC_STATE_EXITED;
     result.code = info.si_status & 0xff;
@@ -127,10 +129,10 @@ int mpx_os_child_poll(const mpx_child *child, mpx_exit *ret_exit) {
   return 1;
 }
 
+static const int numbers[] = {
+    [MPX_SIGNAL_TERMINATE] = SIGTERM, [MPX_SIGNAL_KILL] = SIGKILL, [MPX_SIGNAL_INTERRUPT] = SIGINT};
+
 int mpx_os_child_signal(const mpx_child *child, mpx_signal signal) {
-  static const int numbers[] = {[MPX_SIGNAL_TERMINATE] = SIGTERM,
-                                [MPX_SIGNAL_KILL] = SIGKILL,
-                                [MPX_SIGNAL_INTERRUPT] = SIGINT};
   if (child->pidfd) {
     int r = mpx_pidfd_send_signal((int)child->sentinel, numbers[signal]);
     if (r == 0 || r == -ESRCH)
@@ -142,6 +144,28 @@ int mpx_os_child_signal(const mpx_child *child, mpx_signal signal) {
   if (r != 0)
     return 0;
   return kill((pid_t)child->pid, numbers[signal]) < 0 && errno != ESRCH ? -errno : 0;
+}
+
+int mpx_os_process_signal(int64_t pid, int64_t start_time, mproc_handle pidfd, mpx_signal signal) {
+  int r = pidfd == MPX_NO_HANDLE ? -ENOSYS : mpx_pidfd_send_signal((int)pidfd, numbers[signal]);
+  if (r == 0 || r == -ESRCH || !mpx_os_process_is_alive(pid, start_time))
+    return 0;
+  return kill((pid_t)pid, numbers[signal]) < 0 && errno != ESRCH ? -errno : 0;
+}
+
+/* A zombie's status stands in /proc, for its own user; of one that is gone the kernel knows it as
+ * long as a pidfd is open. */
+int mpx_os_exit_of_stranger(int64_t pid, mproc_handle pidfd, mpx_exit *ret_exit) {
+  int status = 0;
+  int r = pidfd == MPX_NO_HANDLE ? 0 : mpx_pidfd_exit_status((int)pidfd, &status);
+  if (r != 1)
+    r = mpx_proc_zombie_status(pid, &status);
+  if (r == 1) {
+    mpx_exit result = {.code = -1};
+    mpx_take_wait_status(status, &result);
+    *ret_exit = result;
+  }
+  return r == 1;
 }
 
 int mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel) {

@@ -13,6 +13,10 @@ void mpx_os_detach(void) {
     (void)signal(polite[i], SIG_IGN);
   (void)setsid();
   (void)!chdir("/");
+  mpx_os_raise_handle_limit();
+}
+
+void mpx_os_raise_handle_limit(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     limit.rlim_cur = limit.rlim_max;

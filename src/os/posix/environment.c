@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "os/os.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,6 +20,10 @@ void mpx_os_unset_environment(const char *name) {
 
 mproc_handle mpx_os_stderr(void) {
   return STDERR_FILENO;
+}
+
+mproc_handle mpx_os_stream_handle(int index) {
+  return fcntl(index, F_GETFD) < 0 ? MPX_NO_HANDLE : index;
 }
 
 bool mpx_os_exec_is_secure(void) {
