@@ -64,8 +64,10 @@ static uint64_t round_up(uint64_t value, uint64_t unit) {
 }
 
 static uint64_t tables_size(void) {
-  return round_up(
-      HEADER_SIZE + MPX_SLOT_COUNT * sizeof(mpx_slot) + MPX_POOL_COUNT * sizeof(mpx_cell), UNIT);
+  return round_up(HEADER_SIZE + MPX_SLOT_COUNT * (sizeof(mpx_slot) + sizeof(mpx_report)) +
+                      MPX_POOL_COUNT * sizeof(mpx_cell) +
+                      MPX_SERVER_COUNT * sizeof(mpx_server_page),
+                  UNIT);
 }
 
 static uint64_t segment_size(uint64_t data_size) {
@@ -151,6 +153,8 @@ static int fill_segment(unsigned char *base, uint64_t size, uint64_t data_size) 
   header->size = size;
   header->slots = (mpx_slot *)(void *)(base + HEADER_SIZE);
   header->pool = (mpx_cell *)(void *)(header->slots + MPX_SLOT_COUNT);
+  header->reports = (mpx_report *)(void *)(header->pool + MPX_POOL_COUNT);
+  header->servers = (mpx_server_page *)(void *)(header->reports + MPX_SLOT_COUNT);
   return mpx_allocator_init(base + tables_size(), base + size - data_size, data_size,
                             &header->allocator);
 }
@@ -372,6 +376,13 @@ void mpx_family_bury(mpx_member member) {
   (void)mpx_table_release(header, member);
 }
 
+/* A server that has not yet written down how the child ended will do so in the slot. */
+static bool awaits_relay(mpx_header *header, const mpx_slot *slot) {
+  return slot->server != 0 &&
+         atomic_load_explicit(&slot->relay, memory_order_acquire) != MPX_RELAY_DONE &&
+         !mpx_member_is_dead(header, slot->server);
+}
+
 /* A process whose parent lives is the parent's to bury: it may still want the exit record. Its
  * blocks are given back all the same. */
 static void sweep_slot(mpx_header *header, uint32_t index) {
@@ -386,7 +397,7 @@ static void sweep_slot(mpx_header *header, uint32_t index) {
   bool orphan = parent == 0 || mpx_member_is_dead(header, parent);
   if (member == mpx_family_self() || !mpx_member_is_dead(header, member))
     return;
-  if (orphan)
+  if (orphan && !awaits_relay(header, slot))
     mpx_family_bury(member);
   else
     reap_blocks(header, member);

@@ -23,11 +23,13 @@ typedef struct mpx_header {
   uint64_t size;
   mpx_slot *slots;
   mpx_cell *pool;
+  mpx_report *reports;
   struct mpx_allocator *allocator;
   _Atomic uint32_t pool_used;   /* cells of the pool ever taken; grows by CAS, any member */
   _Atomic uint32_t slots_used;  /* slots ever taken; grows by CAS, any member */
   _Atomic uint32_t sweep_hand;  /* next slot to look at for a dead process; any member, relaxed */
   _Atomic uint64_t next_number; /* for "Process-N"; any member, relaxed */
+  mpx_server_page *servers;     /* see process/server.h */
 } mpx_header;
 
 /* What a process needs to become a member: travels in the boot record. */

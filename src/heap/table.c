@@ -9,7 +9,7 @@
 #include <string.h>
 
 MPX_STATIC_ASSERT(sizeof(mpx_cell) == 64, "a cell is one cache line");
-MPX_STATIC_ASSERT(sizeof(mpx_slot) == 192, "slots do not share cache lines");
+MPX_STATIC_ASSERT(sizeof(mpx_slot) == 256, "slots do not share cache lines");
 
 static uint64_t tag_of(uint32_t generation, mpx_slot_state state) {
   return (uint64_t)generation << 8 | (uint64_t)state;
@@ -86,6 +86,9 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   atomic_store_explicit(&slot->start_time, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->gate, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->record, 0, memory_order_relaxed);
+  slot->server = 0;
+  atomic_store_explicit(&slot->birth, MPX_BIRTH_AWAITED, memory_order_relaxed);
+  atomic_store_explicit(&slot->relay, MPX_RELAY_NONE, memory_order_relaxed);
   /* release: who sees CLAIMED sees the parent. Nobody else writes the tag while we live. */
   atomic_store_explicit(&slot->tag, tag_of(generation, MPX_SLOT_CLAIMED), memory_order_release);
   *ret_member = mpx_member_make(index, generation);
@@ -110,6 +113,13 @@ int mpx_table_claim(mpx_header *header, mpx_member parent, mpx_member *ret_membe
                   MPX_SLOT_COUNT);
 }
 
+mpx_report *mpx_table_report(mpx_header *header, mpx_member member) {
+  mpx_report *report = &header->reports[mpx_member_slot(member)];
+  uintptr_t page = mpx_os_page_size();
+  uintptr_t first = (uintptr_t)report / page * page;
+  return mpx_os_commit((void *)first, page) == 0 ? report : NULL;
+}
+
 int mpx_table_take(mpx_header *header, mpx_member member) {
   mpx_slot *slot = &header->slots[mpx_member_slot(member)];
   uint64_t expected = tag_of((uint32_t)member, MPX_SLOT_CLAIMED);
@@ -118,6 +128,21 @@ int mpx_table_take(mpx_header *header, mpx_member member) {
                                                memory_order_acq_rel, memory_order_relaxed))
     return -ESTALE;
   return 0;
+}
+
+bool mpx_table_retract(mpx_header *header, mpx_member member) {
+  mpx_slot *slot = mpx_table_slot(header, member);
+  uint64_t expected = tag_of((uint32_t)member, MPX_SLOT_CLAIMED);
+  /* release: pairs with the acquire in claim_slot */
+  return slot && atomic_compare_exchange_strong_explicit(
+                     &slot->tag, &expected, tag_of((uint32_t)member, MPX_SLOT_FREE),
+                     memory_order_acq_rel, memory_order_relaxed);
+}
+
+bool mpx_table_is_claimed(mpx_header *header, mpx_member member) {
+  mpx_slot *slot = mpx_table_slot(header, member);
+  return slot &&
+         tag_state(atomic_load_explicit(&slot->tag, memory_order_acquire)) == MPX_SLOT_CLAIMED;
 }
 
 bool mpx_table_release(mpx_header *header, mpx_member member) {
@@ -276,6 +301,10 @@ bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
   uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
   if (tag_state(tag) != MPX_SLOT_RUNNING) /* the parent starts it, or died meanwhile */
     return claim_is_dead(header, slot, tag);
+  /* Its server waited for it, or never made it; acquire: pairs with the server's release. */
+  if (slot->server != 0 &&
+      atomic_load_explicit(&slot->relay, memory_order_acquire) == MPX_RELAY_DONE)
+    return true;
   /* A process that is being killed loses its threads one by one: it is dead with the last. */
   if (any_cell(header, member, thread_lives))
     return false;

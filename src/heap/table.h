@@ -44,7 +44,25 @@ typedef struct mpx_cell {
 /* Whether a child may end (and a guarded one begin): its parent can name it. */
 enum { MPX_GATE_CLOSED, MPX_GATE_OPEN, MPX_GATE_WAITED_FOR };
 
-/* Three cache lines. */
+/* How a start through a server comes out. */
+enum { MPX_BIRTH_AWAITED, MPX_BIRTH_DONE, MPX_BIRTH_FAILED, MPX_BIRTH_CALLED_OFF };
+/* Who waits for the child writes down how it ended; REAPING: its pid may be another's from now on.
+ */
+enum { MPX_RELAY_NONE, MPX_RELAY_REAPING, MPX_RELAY_DONE };
+
+/* The first error of a child on its way to the entry. */
+typedef struct mpx_report {
+  int32_t code;
+  char text[508];
+} mpx_report;
+
+/* Room for what a forkserver shows to the family; its layout and writers: process/server.h. */
+enum { MPX_SERVER_COUNT = 256 };
+typedef struct mpx_server_page {
+  _Alignas(64) unsigned char bytes[4096];
+} mpx_server_page;
+
+/* Four cache lines. */
 typedef struct mpx_slot {
   mpx_cell cell; /* of the thread that entered first: the one that runs the entry */
   _Alignas(64) _Atomic uint64_t tag; /* claimer's slot + 1 << 40 | generation << 8 | state */
@@ -56,6 +74,11 @@ typedef struct mpx_slot {
   uint32_t daemon;            /* claimer */
   uint32_t method;            /* claimer */
   char name[32];              /* claimer */
+  /* claimer: who waits for the child in its parent's place; 0: nobody */
+  mpx_member server;
+  _Atomic uint32_t birth; /* the child or the server; pairs with acquire */
+  _Atomic uint32_t relay; /* server; pairs with acquire */
+  mpx_exit exit;          /* server, before DONE */
 } mpx_slot;
 
 struct mpx_header;
@@ -68,12 +91,18 @@ uint32_t mpx_member_slot(mpx_member member);
 mpx_slot *mpx_table_slot(struct mpx_header *header, mpx_member member);
 /* Takes a free slot for a child of `parent`. MPROC_ETABLEFULL, says why. */
 int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);
+/* Where a child or server that has taken the slot writes why it gives up; NULL without memory. */
+mpx_report *mpx_table_report(struct mpx_header *header, mpx_member member);
 /* The child's step: -ESTALE when the slot was swept meanwhile (its parent died). */
 int mpx_table_take(struct mpx_header *header, mpx_member member);
 /* Frees a slot that was claimed by a process which died before its child took it; nothing happens
  * if the child took it meanwhile. Returns whether the slot is done with: false for one that was
  * taken. */
 bool mpx_table_sweep_claim(struct mpx_header *header, uint32_t index);
+/* The claimer's step back: false when the child took the slot meanwhile. */
+bool mpx_table_retract(struct mpx_header *header, mpx_member member);
+/* Whether the child has yet to take the slot. */
+bool mpx_table_is_claimed(struct mpx_header *header, mpx_member member);
 /* One CAS: true for exactly one caller, who owns the remains. */
 bool mpx_table_release(struct mpx_header *header, mpx_member member);
 
