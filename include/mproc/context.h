@@ -3,7 +3,7 @@
  *
  * Ownership   mproc_get_context lends an immutable context that lives as long as the program;
  *             mproc_context_create makes one of your own, released by mproc_context_destroy.
- * Threads     any; a context never changes.
+ * Threads     any; a context never changes. Contexts with the same settings share a forkserver.
  * After fork  usable in the child. */
 #ifndef MPROC_CONTEXT_H
 #define MPROC_CONTEXT_H
@@ -15,14 +15,22 @@
 
 typedef struct mproc_context mproc_context;
 
+/* What a forkserver runs once, before any worker exists: each worker inherits what it leaves in
+ * memory, copy-on-write. Not 0 is a failure. */
+typedef int mproc_preload(void);
+
 typedef struct mproc_context_options {
   const char *method;     /* "fork", "spawn", ... NULL: the process-wide method at each start */
-  const char *executable; /* spawn: the program to execute instead of the running one. It must call
-                             mproc_init() and hold the entry's module. NULL: the running program.
-                             MPROC_EXECUTABLE is its default. */
-  const char *helper;     /* spawn: helper program for hosts that cannot call mproc_init().
-                             NULL: the search described in init.h. */
-  uint64_t reserved[8];   /* must be zero */
+  const char *executable; /* spawn, forkserver: the program to execute instead of the running one.
+                             It must call mproc_init() and hold the entry's module. NULL: the
+                             running program. MPROC_EXECUTABLE is its default. */
+  const char *helper;     /* spawn, forkserver: helper program for hosts that cannot call
+                             mproc_init(). NULL: the search described in init.h. */
+  mproc_preload *const *preload; /* forkserver: run in the server, in this order */
+  size_t preload_count;
+  int spares;           /* forkserver: workers, at most 256, that are kept ready: a start takes one
+                           instead of waiting for a fork, and it is replaced afterwards */
+  uint64_t reserved[8]; /* must be zero */
 } mproc_context_options;
 
 #ifdef __cplusplus
@@ -43,6 +51,16 @@ MPROC_API MPROC_NODISCARD int mproc_context_create(mproc_context **ret_context,
 /* Releases a context of your own. Processes created with it keep a copy of its settings.
  * NULL does nothing; a context of mproc_get_context is left alone. */
 MPROC_API void mproc_context_destroy(mproc_context *context);
+
+/* Replaces the context's forkserver by a fresh one, which runs the preload functions again; NULL or
+ * a context without settings: the default one. Workers of the old one go on, and it ends with the
+ * last of them. Waits until the new one serves. Errors: as mproc_process_start. */
+MPROC_API int mproc_context_refresh(const mproc_context *context);
+
+/* Sends the context's forkserver away, which takes its spares along and ends with the last of its
+ * workers; the next start makes another one. NULL: the default one. A server that nobody uses any
+ * more ends by itself: this is for those who want its memory and descriptors back before. */
+MPROC_API void mproc_context_stop(const mproc_context *context);
 
 /* The context's method, or NULL when it follows the process-wide choice. Static storage. */
 MPROC_API const char *mproc_context_method(const mproc_context *context);

@@ -37,10 +37,12 @@
   X(ENOTSTARTED, -4078, "the process has not been started")                                        \
   X(ENOTCREATOR, -4077, "only the process that created the object may do this")                    \
   X(ECRASHED, -4076, "the process was killed by a signal")                                         \
-  X(ESTATUS_UNKNOWN, -4075, "the process ended, but another part of the program took its status")
+  X(ESTATUS_UNKNOWN, -4075, "the process ended, but another part of the program took its status")  \
+  X(EPRELOAD, -4074, "a preload function of the forkserver failed")                                \
+  X(ESERVER, -4073, "the forkserver died again and again")
 
 #define MPROC_ERROR_ENUM(name, value, text) MPROC_##name = (value),
-enum mproc_error { MPROC_ERROR_MAP(MPROC_ERROR_ENUM) MPROC_ERROR_LAST = -4074 };
+enum mproc_error { MPROC_ERROR_MAP(MPROC_ERROR_ENUM) MPROC_ERROR_LAST = -4072 };
 #undef MPROC_ERROR_ENUM
 
 #ifdef __cplusplus

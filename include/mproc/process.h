@@ -133,12 +133,13 @@ MPROC_API MPROC_NODISCARD int mproc_process_create_command(mproc_process **ret_p
                                                            const char *const *argv,
                                                            const mproc_process_options *options);
 
-/* Starts it. When it returns 0, the child is about to run the entry (spawn), runs (fork) or was
- * executed (command); the child's first error comes back here, as text in mproc_error_detail().
- * Errors to act on: -EAGAIN (process limit), -EMFILE, -ENFILE, -ENOMEM, -ENOENT and -EACCES (the
- * executable), MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE, MPROC_EMISMATCH, MPROC_ESECURE,
- * MPROC_EADDRESS, MPROC_EHEAPLOST, MPROC_ETABLEFULL, MPROC_EBOOT, -ETIMEDOUT (start_timeout_ms),
- * MPROC_ESTARTED. After a failure the object may be started again. */
+/* Starts it. When it returns 0, the child is about to run the entry (spawn, forkserver), runs
+ * (fork) or was executed (command); the child's first error comes back here, as text in
+ * mproc_error_detail(). Errors to act on: -EAGAIN (process limit), -EMFILE, -ENFILE, -ENOMEM,
+ * -ENOENT and -EACCES (the executable), MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE,
+ * MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST, MPROC_ETABLEFULL, MPROC_EBOOT,
+ * -ETIMEDOUT (start_timeout_ms), MPROC_EPRELOAD, MPROC_ESERVER, MPROC_ESTARTED. After a failure the
+ * object may be started again. */
 MPROC_API MPROC_NODISCARD int mproc_process_start(mproc_process *process);
 
 /* Waits for the end, at most `timeout_ms` (MPROC_FOREVER, 0 = try), and takes the status. Joining

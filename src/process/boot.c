@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "os/crash_point.h"
 #include "process/guardian.h"
+#include "process/server.h"
 #include "process/settings.h"
 
 #include <errno.h>
@@ -21,6 +22,8 @@ int mpx_boot_prepare(mpx_boot_record *record, mpx_boot_kind kind, mproc_handle r
   record->version = MPX_BOOT_VERSION;
   record->kind = kind;
   record->held = record->channel = MPX_NO_HANDLE;
+  for (int i = 0; i < 4; i++)
+    record->doors[i] = MPX_NO_HANDLE;
   return mpx_function_of((uintptr_t)run_record, &record->head.boot);
 }
 
@@ -71,7 +74,9 @@ static _Noreturn void give_up(mproc_handle report, int code) {
 
 /* Whatever the child executes must not get these. */
 static void keep_private(const mpx_boot_record *record, const mproc_inherit *inherited) {
-  mproc_handle own[] = {record->head.report, record->held, record->channel, record->ticket.handle};
+  mproc_handle own[] = {record->head.report,   record->held,     record->channel,
+                        record->ticket.handle, record->doors[0], record->doors[1],
+                        record->doors[2],      record->doors[3]};
   for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
     if (own[i] != MPX_NO_HANDLE)
       (void)mpx_os_set_inheritable(own[i], false);
@@ -142,6 +147,21 @@ static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mpro
   mpx_child_run((mproc_entry *)entry, argument, argument_size, guarded);
 }
 
+static _Noreturn void run_server(const mpx_boot_record *record, mproc_handle handle) {
+  keep_private(record, NULL);
+  mpx_os_close(handle);
+  int r = mpx_family_attach(&record->ticket);
+  if (r == -EEXIST)
+    (void)mpx_fail(-EEXIST, "the address of the shared heap is taken in the forkserver");
+  if (r < 0)
+    give_up(record->head.report, r);
+  MPROC_CRASH_POINT("server.attached");
+  mpx_method_inherit((mpx_method)record->chosen_method);
+  mpx_self_set(record->ticket.member);
+  mpx_os_set_process_name("mproc:forkserver");
+  mpx_server_run(record, (const char *)record + record->argument_at);
+}
+
 static bool is_terminated(const mpx_function *function) {
   return memchr(function->path, '\0', sizeof function->path) != NULL;
 }
@@ -164,6 +184,8 @@ static void run_record(const void *data, size_t size, mproc_handle handle) {
             mpx_fail(MPROC_ERECORD, "the boot record does not fit this version of mproc"));
   if (record->kind == MPX_BOOT_GUARDIAN)
     mpx_guardian_run(record->channel);
+  if (record->kind == MPX_BOOT_SERVER)
+    run_server(record, handle);
   run_entry(record, size, handle);
 }
 

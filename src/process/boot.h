@@ -14,7 +14,9 @@
 
 #define MPX_BOOT_VARIABLE "MPROC_BOOT"
 #define MPX_BOOT_MAGIC "mprocbt2" /* changes with every change of mpx_boot_head */
-enum { MPX_BOOT_VERSION = 1 };    /* changes with every change of the rest */
+/* An address that is taken in one child is free in the next: its layout is random. */
+enum { MPX_ADDRESS_TRIES = 16 };
+enum { MPX_BOOT_VERSION = 2 }; /* changes with every change of the rest */
 
 /* The part that every version of mproc understands. */
 typedef struct mpx_boot_head {
@@ -30,14 +32,22 @@ typedef struct mpx_inherited {
   char name[MPX_NAME_SIZE];
 } mpx_inherited;
 
-typedef enum mpx_boot_kind { MPX_BOOT_ENTRY = 1, MPX_BOOT_GUARDIAN = 2 } mpx_boot_kind;
+typedef enum mpx_boot_kind {
+  MPX_BOOT_ENTRY = 1,
+  MPX_BOOT_GUARDIAN = 2,
+  MPX_BOOT_SERVER = 3
+} mpx_boot_kind;
 
 typedef struct mpx_boot_record {
   mpx_boot_head head;
   uint32_t version;
   uint32_t kind;
-  mproc_handle held;    /* see mpx_os_child_prepare */
-  mproc_handle channel; /* guardian */
+  mproc_handle held;              /* see mpx_os_child_prepare */
+  mproc_handle channel;           /* guardian */
+  mproc_handle doors[4];          /* forkserver: door and spares, the askers' end first */
+  struct mpx_server_public *open; /* forkserver: in the shared heap */
+  int32_t spares;                 /* forkserver */
+  int32_t unused;
   mpx_family_ticket ticket;
   mpx_function entry;
   uint32_t chosen_method;

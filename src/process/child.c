@@ -47,7 +47,7 @@ int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadli
 
 /* The parent must be able to name us before we are gone: until then a pid is all it has, and its
  * own SIGCHLD loop may give that pid back to the system. A dead parent needs no name. */
-static void wait_for_gate(mpx_slot *slot, mpx_header *header) {
+static void wait_for_gate(mpx_slot *slot, mpx_header *header, mpx_member self) {
   /* The parent is at it right now: shorter than a sleep and a wake-up. */
   for (int i = 0; i < GATE_SPINS; i++)
     if (atomic_load_explicit(&slot->gate, memory_order_acquire) == MPX_GATE_OPEN)
@@ -57,9 +57,17 @@ static void wait_for_gate(mpx_slot *slot, mpx_header *header) {
     (void)atomic_compare_exchange_strong(&slot->gate, &closed, MPX_GATE_WAITED_FOR);
     mpx_os_word_wait(&slot->gate, MPX_GATE_WAITED_FOR, mpx_os_now() + 100 * MPX_NS_PER_MS);
     mpx_member parent = atomic_load_explicit(&slot->parent, memory_order_relaxed);
-    if (parent == 0 || mpx_member_is_dead(header, parent))
+    if (parent == 0 || mpx_member_is_dead(header, parent) || !mpx_table_slot(header, self))
       break;
   }
+}
+
+bool mpx_gate_pass(mpx_header *header, mpx_member member) {
+  mpx_slot *slot = mpx_table_slot(header, member);
+  if (slot)
+    wait_for_gate(slot, header, member);
+  return slot && mpx_table_slot(header, member) == slot &&
+         atomic_load_explicit(&slot->gate, memory_order_acquire) == MPX_GATE_OPEN;
 }
 
 static mpx_slot *own_slot(void) {
@@ -74,7 +82,7 @@ static void finish(int code) {
     return;
   mpx_exit_children();
   mpx_os_stdio_finish();
-  wait_for_gate(slot, mpx_family_header());
+  wait_for_gate(slot, mpx_family_header(), mpx_family_self());
   MPROC_CRASH_POINT("child.finish.unrecorded");
   /* The last act: a kill after it would be taken for this end where the kernel's word is lost.
    * release: pairs with the acquire of whoever finds us gone and looks here for the code */
@@ -94,7 +102,7 @@ static void finish_returned(void) {
     finish(returned_code);
   } else if (slot) {
     mpx_exit_children();
-    wait_for_gate(slot, mpx_family_header());
+    wait_for_gate(slot, mpx_family_header(), mpx_family_self());
   }
 }
 
@@ -103,7 +111,7 @@ void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded) {
   if (mpx_os_at_exit_barrier(finish) < 0)
     (void)atexit(finish_returned);
   if (guarded && slot) {
-    wait_for_gate(slot, mpx_family_header());
+    wait_for_gate(slot, mpx_family_header(), mpx_family_self());
     /* The parent died before the guardian knew of us. */
     if (slot->daemon && atomic_load_explicit(&slot->gate, memory_order_acquire) != MPX_GATE_OPEN)
       mpx_os_exit_now(1);

@@ -2,7 +2,7 @@
 #ifndef MPX_PROCESS_CHILD_H
 #define MPX_PROCESS_CHILD_H
 
-#include "heap/table.h"
+#include "heap/family.h"
 #include "mproc/process.h"
 #include "os/os.h"
 #include "process/method.h"
@@ -10,11 +10,6 @@
 #include <stdbool.h>
 
 /* What a child says before its entry: the code and the text of its first error, or 0. */
-typedef struct mpx_report {
-  int32_t code;
-  char text[508];
-} mpx_report;
-
 void mpx_report_send(mproc_handle to, int code, const char *text);
 /* Waits for the report of a child: until it comes, the child ends or the deadline passes. 0: the
  * entry is about to run. Else the child's error, said with its text; MPROC_EBOOT, -ETIMEDOUT. */
@@ -31,6 +26,9 @@ void mpx_self_set(mpx_member member);
 /* Runs the entry and ends the process with its result, as by exit(): handlers that the entry
  * registered run, the parent's do not. `guarded`: not before the gate is open. */
 _Noreturn void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded);
+
+/* Waits until the starter lets the child go on; false: called off, or the starter is dead. */
+bool mpx_gate_pass(mpx_header *header, mpx_member member);
 
 /* Runs the hooks of mproc_after_fork. */
 void mpx_after_fork_run(void);

@@ -1,6 +1,7 @@
 #include "process/context.h"
 
 #include "base/error.h"
+#include "process/server.h"
 #include "process/settings.h"
 
 #include <errno.h>
@@ -33,6 +34,23 @@ static int copy_string(char **target, const char *source) {
   return 0;
 }
 
+/* Contexts with the same settings share a server, also one of a parent that a worker came from. */
+static int choose_server(mproc_context *context, const mproc_context_options *options) {
+  if ((options->preload == NULL) != (options->preload_count == 0))
+    return mpx_fail(-EINVAL, "mproc_context_options.preload and its count do not agree");
+  for (size_t i = 0; i < options->preload_count; i++)
+    if (!options->preload[i])
+      return mpx_fail(-EINVAL, "mproc_context_options.preload[%zu] is NULL", i);
+  if (options->spares < 0 || options->spares > MPX_SPARES_MAX)
+    return mpx_fail(-EINVAL, "mproc_context_options.spares is %d; 0 to %d are possible",
+                    options->spares, MPX_SPARES_MAX);
+  context->server = mpx_server_for(options);
+  if (!context->server)
+    return mpx_fail_code(-ENOMEM, "mproc_context_create");
+  mpx_server_ref(context->server);
+  return 0;
+}
+
 int mproc_context_create(mproc_context **ret_context, const mproc_context_options *options) {
   static const mproc_context_options defaults;
   if (!options)
@@ -54,6 +72,9 @@ int mproc_context_create(mproc_context **ret_context, const mproc_context_option
   r = copy_string(&context->helper, options->helper);
   if (r < 0)
     goto fail;
+  r = choose_server(context, options);
+  if (r < 0)
+    goto fail;
   *ret_context = context;
   return 0;
 fail:
@@ -65,9 +86,26 @@ void mproc_context_destroy(mproc_context *context) {
   const mproc_context *end = built_in + sizeof built_in / sizeof built_in[0];
   if (!context || (context >= built_in && context < end))
     return;
+  if (context->server)
+    mpx_server_unref(context->server);
   free(context->executable);
   free(context->helper);
   free(context);
+}
+
+static mpx_server *server_of(const mproc_context *context) {
+  return context && context->server ? context->server : mpx_server_default();
+}
+
+void mproc_context_stop(const mproc_context *context) {
+  mpx_server *server = server_of(context);
+  if (server)
+    mpx_server_stop(server);
+}
+
+int mproc_context_refresh(const mproc_context *context) {
+  mpx_server *server = server_of(context);
+  return server ? mpx_server_refresh(server) : mpx_fail_code(-ENOMEM, "mproc_context_refresh");
 }
 
 const char *mproc_context_method(const mproc_context *context) {

@@ -9,6 +9,7 @@ struct mproc_context {
   mpx_method method;
   char *executable;
   char *helper;
+  struct mpx_server *server; /* NULL: the default one */
 };
 
 #endif

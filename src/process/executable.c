@@ -104,6 +104,24 @@ int mpx_executable_for(const mproc_process *process, char path[MPX_OS_PATH_SIZE]
   return r < 0 ? r : find_helper(process->helper, path);
 }
 
+int mpx_executable_check(const mproc_process *process) {
+  int r = refuse_if_secure();
+  if (r < 0 || process->executable || mpx_is_initialised() || mpx_setting("MPROC_EXECUTABLE"))
+    return r;
+  return check_helper_can_run(process);
+}
+
+int mpx_executable_for_server(const char *executable, const char *helper,
+                              char path[MPX_OS_PATH_SIZE]) {
+  int r = refuse_if_secure();
+  if (r < 0)
+    return r;
+  const char *named = executable ? executable : mpx_setting("MPROC_EXECUTABLE");
+  if (named)
+    return copy_path(path, named);
+  return mpx_is_initialised() ? mpx_os_self_executable(path) : find_helper(helper, path);
+}
+
 int mpx_executable_for_guardian(char path[MPX_OS_PATH_SIZE]) {
   int r = refuse_if_secure();
   if (r < 0)

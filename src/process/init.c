@@ -5,6 +5,7 @@
 #include "mproc/version.h"
 #include "process/boot.h"
 #include "process/process.h"
+#include "process/server.h"
 #include "process/settings.h"
 
 #include <errno.h>
@@ -65,6 +66,17 @@ static int take_options(const mproc_init_options *options) {
   return 0;
 }
 
+static int start_server(void) {
+  mpx_server *server = mpx_server_default();
+  mpx_server_view view;
+  if (!server)
+    return mpx_fail_code(-ENOMEM, "mproc_init");
+  int r = mpx_server_use(server, mpx_os_now() + 60 * MPX_NS_PER_S, &view);
+  if (r == 0)
+    mpx_server_release(&view);
+  return r;
+}
+
 int mproc_init(int *argc, char ***argv, const mproc_init_options *options) {
   (void)argc;
   (void)argv;
@@ -83,5 +95,5 @@ int mproc_init(int *argc, char ***argv, const mproc_init_options *options) {
   }
   init.pid = mpx_os_pid();
   (void)atexit(join_at_exit);
-  return 0;
+  return options && options->forkserver ? start_server() : 0;
 }

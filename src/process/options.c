@@ -150,6 +150,7 @@ static void walk(bump *to, mproc_process *process, const mproc_process_options *
   process->argv = (char *const *)(uintptr_t)put_strings(to, argv);
   process->executable = put_string(to, context ? context->executable : NULL);
   process->helper = put_string(to, context ? context->helper : NULL);
+  process->settings = context ? context->server : NULL;
   copy.name = process->name;
   copy.method = NULL;
   copy.context = NULL;

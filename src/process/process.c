@@ -102,7 +102,14 @@ static int start_by_method(mproc_process *process) {
   int r = method == MPX_METHOD_UNSET ? mpx_method_in_use(&method) : 0;
   if (r < 0)
     return r;
-  return method == MPX_METHOD_FORK ? mpx_start_fork(process) : mpx_start_spawn(process);
+  switch (method) {
+  case MPX_METHOD_FORK:
+    return mpx_start_fork(process);
+  case MPX_METHOD_FORKSERVER:
+    return mpx_start_forkserver(process);
+  default:
+    return mpx_start_spawn(process);
+  }
 }
 
 int mproc_process_start(mproc_process *process) {
@@ -150,13 +157,16 @@ static void complete_from_record(mproc_process *process) {
 int mpx_process_reap(mproc_process *process) {
   if (process->phase != MPX_PHASE_RUNNING)
     return process->phase == MPX_PHASE_ENDED;
-  int r = mpx_os_child_poll(&process->child, &process->exit);
+  int r = process->server ? mpx_relay_poll(process)
+                          : mpx_os_child_poll(&process->child, &process->exit);
   if (r <= 0)
     return r < 0 ? mpx_fail_code(r, "cannot ask for the status of the process") : 0;
   process->ended_at = mpx_os_now();
   process->phase = MPX_PHASE_ENDED;
   complete_from_record(process);
-  if (process->member)
+  if (process->server)
+    mpx_relay_forget(process);
+  else if (process->member)
     mpx_family_bury(process->member);
   mpx_log(MPROC_LOG_DEBUG, "'%s' (process %lld) ended", process->name,
           (long long)process->child.pid);
@@ -192,12 +202,20 @@ int mproc_process_is_alive(mproc_process *process) {
   return r;
 }
 
+static int signal_child(mproc_process *process, mpx_signal number) {
+  const mpx_child *child = &process->child;
+  if (!process->server)
+    return mpx_os_child_signal(child, number);
+  return mpx_os_process_signal(child->pid, process->server_start_time,
+                               child->pidfd ? child->sentinel : MPX_NO_HANDLE, number);
+}
+
 static int send_signal(mproc_process *process, mpx_signal number) {
   int r = lock_started(process);
   if (r < 0)
     return r;
   if (process->phase == MPX_PHASE_RUNNING)
-    r = mpx_os_child_signal(&process->child, number);
+    r = signal_child(process, number);
   unlock(process);
   return r < 0 ? mpx_fail_code(r, "cannot send the signal") : 0;
 }

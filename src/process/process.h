@@ -25,7 +25,10 @@ typedef struct mpx_transient {
   mproc_handle report[2]; /* the child's first words */
   mproc_handle record;    /* spawn: the boot record */
   mproc_handle held;      /* see mpx_os_child_prepare */
+  mproc_handle cwd;       /* forkserver: the working directory */
 } mpx_transient;
+#define MPX_TRANSIENT_NONE                                                                         \
+  { {MPX_NO_HANDLE, MPX_NO_HANDLE}, MPX_NO_HANDLE, MPX_NO_HANDLE, MPX_NO_HANDLE }
 
 /* Everything before `phase` is fixed from create to close. The rest is guarded by `lock`, except
  * that only the thread inside start touches `transient` and writes `child`, under the registry's
@@ -44,6 +47,7 @@ struct mproc_process {
   mpx_method method;             /* UNSET: the process-wide choice, at start */
   const char *executable;
   const char *helper;
+  struct mpx_server *settings; /* forkserver: that of the context; NULL: the default one */
   char name[MPX_NAME_SIZE];
   void *copy;
   mpx_list link; /* registry: live objects, or the pool of closed ones */
@@ -52,8 +56,10 @@ struct mproc_process {
   unsigned joiners; /* threads inside join: they keep it from being closed */
   /* a daemon that the guardian kills, because the starting thread may end first */
   bool guarded;
-  bool watched;      /* the guardian knows of it; guarded by the guardian's lock */
-  mpx_member member; /* 0: a command */
+  bool watched;              /* the guardian knows of it; guarded by the guardian's lock */
+  mpx_member member;         /* 0: a command */
+  mpx_member server;         /* forkserver: who waits for the child in our place, else 0 */
+  int64_t server_start_time; /* forkserver without pidfds: the child's */
   mpx_child child;
   mpx_transient transient;
   int64_t started_at, ended_at;
@@ -87,8 +93,16 @@ int mpx_registry_visit(void (*visit)(mproc_process *process, void *user), void *
 
 int mpx_start_fork(mproc_process *process);
 int mpx_start_spawn(mproc_process *process);
+int mpx_start_forkserver(mproc_process *process);
 int mpx_start_command(mproc_process *process);
 void mpx_transient_close(mpx_transient *transient);
+
+/* ---- relay.c */
+
+/* As mpx_os_child_poll, into process->exit, for a worker of a forkserver. */
+int mpx_relay_poll(mproc_process *process);
+/* Gives its slot back, now or once the server is done with it. */
+void mpx_relay_forget(mproc_process *process);
 
 /* ---- process.c */
 

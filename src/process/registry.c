@@ -53,8 +53,7 @@ mproc_process *mpx_registry_new(void) {
     memset(&process->entry, 0, sizeof *process - offsetof(mproc_process, entry));
     mpx_os_mutex_unlock(&process->lock);
     process->child.sentinel = MPX_NO_HANDLE;
-    process->transient = (mpx_transient){
-        .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}, .record = MPX_NO_HANDLE, .held = MPX_NO_HANDLE};
+    process->transient = (mpx_transient)MPX_TRANSIENT_NONE;
     mpx_list_append(&registry.live, &process->link);
   }
   mpx_registry_unlock();

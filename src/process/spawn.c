@@ -12,9 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An address that is taken in one child is free in the next: its layout is random. */
-enum { ADDRESS_TRIES = 16 };
-
 /* What one start needs besides the object: too large for a small thread's stack. */
 typedef struct spawn_plan {
   mpx_boot_record record;
@@ -127,7 +124,7 @@ int mpx_start_spawn(mproc_process *process) {
     r = spawn_once(process, plan);
     if (r != -EEXIST)
       break;
-    r = tries + 1 < ADDRESS_TRIES ? 0 : MPROC_EADDRESS;
+    r = tries + 1 < MPX_ADDRESS_TRIES ? 0 : MPROC_EADDRESS;
     mpx_log(MPROC_LOG_INFO, "'%s': the shared heap's address was taken in the child; %s",
             process->name, r == 0 ? "starting it again" : "giving up");
     if (r < 0)
@@ -135,7 +132,7 @@ int mpx_start_spawn(mproc_process *process) {
           r,
           "the address of the shared heap was taken in %d children of '%s' in a row; give "
           "mproc_init a smaller heap_size",
-          ADDRESS_TRIES, process->name);
+          MPX_ADDRESS_TRIES, process->name);
   }
   free(plan);
   return r;

@@ -14,7 +14,7 @@ enum { DEFAULT_START_TIMEOUT_MS = 60000 };
 
 void mpx_transient_close(mpx_transient *transient) {
   mproc_handle *handles[] = {&transient->report[0], &transient->report[1], &transient->record,
-                             &transient->held};
+                             &transient->held, &transient->cwd};
   for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++)
     if (*handles[i] != MPX_NO_HANDLE) {
       mpx_os_close(*handles[i]);
@@ -62,7 +62,10 @@ int mpx_start_begin(mproc_process *process, mpx_method method, bool report) {
   int r = claim_slot(process, method);
   if (r < 0)
     return r;
-  process->guarded = process->options.daemon && !mpx_os_is_main_thread();
+  process->server = 0;
+  /* a forkserver sees to its workers itself */
+  process->guarded =
+      process->options.daemon && method != MPX_METHOD_FORKSERVER && !mpx_os_is_main_thread();
   if (process->guarded)
     r = mpx_guardian_ensure();
   if (r == 0)
@@ -95,9 +98,13 @@ void mpx_start_remove_child(mproc_process *process) {
     (void)mpx_os_poll(&item, 1, mpx_os_now() + 100 * MPX_NS_PER_MS);
 }
 
-static int await_report(mproc_process *process) {
+int64_t mpx_start_deadline(const mproc_process *process) {
   int timeout_ms = process->options.start_timeout_ms;
-  int64_t deadline = mpx_deadline(mpx_os_now(), timeout_ms ? timeout_ms : DEFAULT_START_TIMEOUT_MS);
+  return mpx_deadline(mpx_os_now(), timeout_ms ? timeout_ms : DEFAULT_START_TIMEOUT_MS);
+}
+
+static int await_report(mproc_process *process) {
+  int64_t deadline = mpx_start_deadline(process);
   mpx_os_close(process->transient.report[1]); /* the child's end */
   process->transient.report[1] = MPX_NO_HANDLE;
   return mpx_report_receive(process->transient.report[0], &process->child, deadline, process->name);
@@ -118,6 +125,10 @@ int mpx_start_end(mproc_process *process, int r) {
     r = await_report(process);
   if (r < 0 && has_child)
     mpx_start_remove_child(process);
+  return mpx_start_finish(process, r);
+}
+
+int mpx_start_finish(mproc_process *process, int r) {
   mpx_registry_lock();
   mpx_transient_close(&process->transient);
   mpx_registry_unlock();

@@ -11,6 +11,9 @@ int mpx_start_begin(mproc_process *process, mpx_method method, bool report);
  * only the start needed. After a failure the child is gone, and so are its slot and handles.
  * Returns the result. */
 int mpx_start_end(mproc_process *process, int r);
+/* The end of it: closes what only the start needed, after a failure the sentinel too. */
+int mpx_start_finish(mproc_process *process, int r);
+int64_t mpx_start_deadline(const mproc_process *process);
 /* A child that failed, or took too long, is gone before start returns. */
 void mpx_start_remove_child(mproc_process *process);
 

@@ -22,10 +22,12 @@ const char *mpx_method_name(mpx_method method) {
 }
 
 int mproc_get_all_start_methods(const char *const **ret_names) {
+  static const char *const all[] = {"fork", "spawn", "forkserver", NULL};
   static const char *const with_fork[] = {"fork", "spawn", NULL};
   static const char *const without_fork[] = {"spawn", NULL};
-  *ret_names = mpx_os_has_fork() ? with_fork : without_fork;
-  return mpx_os_has_fork() ? 2 : 1;
+  bool server = mpx_os_has_fork() && mpx_os_can_send_handles();
+  *ret_names = server ? all : mpx_os_has_fork() ? with_fork : without_fork;
+  return server ? 3 : mpx_os_has_fork() ? 2 : 1;
 }
 
 static const char *list_methods(char *text, size_t size) {
