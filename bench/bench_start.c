@@ -2,8 +2,9 @@
  * the parent's memory?
  *
  * In one run, interleaved: fork + waitpid and posix_spawn of this very program, bare, beside
- * mproc's fork and spawn, from a parent that holds 0 to 8 GB, private (4 KiB pages, touched) and in
- * the shared heap. CPython's multiprocessing stands beside it, from a small parent. */
+ * mproc's fork, spawn and forkserver, from a parent that holds 0 to 8 GB, private (4 KiB pages,
+ * touched) and in the shared heap. CPython's multiprocessing stands beside it, from a small parent.
+ */
 #define _GNU_SOURCE
 #include "measure.h"
 
@@ -16,10 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SMALL_ROUNDS = 2000, LARGE_ROUNDS = 21, PEERS = 4 };
+enum { SMALL_ROUNDS = 2000, LARGE_ROUNDS = 21, PEERS = 5 };
 #define GB ((size_t)1 << 30)
 
-enum peer { BARE_FORK, MPROC_FORK, BARE_SPAWN, MPROC_SPAWN };
+enum peer { BARE_FORK, MPROC_FORK, BARE_SPAWN, MPROC_SPAWN, MPROC_FORKSERVER };
 
 static int entry(void *arg, size_t size) {
   (void)arg;
@@ -72,6 +73,9 @@ static double time_one(enum peer peer) {
   case MPROC_SPAWN:
     run_mproc("spawn");
     break;
+  case MPROC_FORKSERVER:
+    run_mproc("forkserver");
+    break;
   }
   return bench_now_us() - before;
 }
@@ -96,15 +100,20 @@ static void measure(int rounds, double medians[PEERS]) {
 
 static void report(FILE *json, const char *memory, const double medians[PEERS]) {
   char fields[512];
-  (void)printf("%-14s %10.0f %10.0f %6.2fx %10.0f %10.0f %6.2fx\n", memory, medians[BARE_FORK],
-               medians[MPROC_FORK], medians[MPROC_FORK] / medians[BARE_FORK], medians[BARE_SPAWN],
-               medians[MPROC_SPAWN], medians[MPROC_SPAWN] / medians[BARE_SPAWN]);
+  static double small_fork;
+  if (small_fork == 0)
+    small_fork = medians[BARE_FORK];
+  (void)printf("%-14s %10.0f %10.0f %6.2fx %10.0f %10.0f %6.2fx %10.0f %6.2fx\n", memory,
+               medians[BARE_FORK], medians[MPROC_FORK], medians[MPROC_FORK] / medians[BARE_FORK],
+               medians[BARE_SPAWN], medians[MPROC_SPAWN],
+               medians[MPROC_SPAWN] / medians[BARE_SPAWN], medians[MPROC_FORKSERVER],
+               medians[MPROC_FORKSERVER] / small_fork);
   (void)fflush(stdout);
   (void)snprintf(fields, sizeof fields,
                  "\"fork_us\":%.1f,\"mproc_fork_us\":%.1f,\"posix_spawn_us\":%.1f,"
-                 "\"mproc_spawn_us\":%.1f",
-                 medians[BARE_FORK], medians[MPROC_FORK], medians[BARE_SPAWN],
-                 medians[MPROC_SPAWN]);
+                 "\"mproc_spawn_us\":%.1f,\"mproc_forkserver_us\":%.1f",
+                 medians[BARE_FORK], medians[MPROC_FORK], medians[BARE_SPAWN], medians[MPROC_SPAWN],
+                 medians[MPROC_FORKSERVER]);
   bench_json(json, "start", memory, fields);
 }
 
@@ -190,8 +199,8 @@ int main(int argc, char **argv) {
   FILE *json = bench_open_json(argc, argv);
   bench_machine(machine, sizeof machine);
   (void)printf("start + join of an empty function, median microseconds; %s\n\n", machine);
-  (void)printf("%-14s %10s %10s %7s %10s %10s %7s\n", "parent holds", "fork", "mproc", "",
-               "posix_spawn", "mproc", "");
+  (void)printf("%-14s %10s %10s %7s %10s %10s %7s %10s %s\n", "parent holds", "fork", "mproc", "",
+               "posix_spawn", "mproc", "", "forkserver", "of the first fork");
   static const size_t sizes[] = {0, 1, 4, 8};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
     measure_private(json, sizes[i]);

@@ -14,6 +14,10 @@ static const method_info known_methods[] = {
      "programs with threads or much memory: a fresh execution of the program, whose cost does not "
      "depend on the caller",
      "the child needs more from the caller than its argument and the shared heap"},
+    {"forkserver",
+     "programs with threads or much memory that start often: a small server of one thread forks "
+     "for the caller, with what its preload functions made ready",
+     "the child needs the caller's memory, or the caller's privileges change all the time"},
 };
 
 static method_info describe(const char *name) {

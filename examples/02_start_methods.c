@@ -1,7 +1,9 @@
 /* The same function under every start method: a forked child is a copy of its parent as it was, a
- * spawned one is a fresh execution of the program. Prints:
+ * spawned one is a fresh execution of the program, and the forkserver's is a copy of a server that
+ * is one. Prints:
  *   fork: global is 42
  *   spawn: global is 1
+ *   forkserver: global is 1
  */
 #include <mproc/mproc.h>
 #include <stdio.h>

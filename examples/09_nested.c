@@ -2,9 +2,9 @@
  * block of the shared heap. Prints:
  *   generation 0: main
  *   generation 1: fork
- *   generation 2: spawn
- *   generation 3: fork
- *   generation 4: spawn
+ *   generation 2: forkserver
+ *   generation 3: spawn
+ *   generation 4: fork
  */
 #include <mproc/mproc.h>
 #include <stdio.h>
@@ -19,7 +19,8 @@ typedef struct tree {
 static int grow(void *arg, size_t size);
 
 static int start_child(tree *t) {
-  mproc_process_options options = {.method = t->depth % 2 ? "fork" : "spawn"};
+  static const char *const methods[] = {"spawn", "fork", "forkserver"};
+  mproc_process_options options = {.method = methods[t->depth % 3]};
   mproc_process *child;
   mproc_status status;
   if (mproc_process_create(&child, grow, &t, sizeof t, &options) < 0 ||
