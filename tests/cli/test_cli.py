@@ -25,6 +25,7 @@ class Methods(unittest.TestCase):
         self.assertTrue(done.stdout.startswith("  fork (default)"), done.stdout)
         self.assertEqual(done.stdout.count("(default)"), 1)
         self.assertIn("\n  spawn ", done.stdout)
+        self.assertIn("\n  forkserver ", done.stdout)
         self.assertIn("MPROC_START_METHOD is not set", done.stdout.replace("\n", " "))
 
     def test_variable_changes_the_default_and_is_named(self):
@@ -60,7 +61,7 @@ class Methods(unittest.TestCase):
             self.assertEqual(list(root), ["default", "methods"])
             self.assertEqual(root["default"], default)
             self.assertEqual(root["methods"][0]["name"], default)
-            self.assertEqual({m["name"] for m in root["methods"]}, {"fork", "spawn"})
+            self.assertEqual({m["name"] for m in root["methods"]}, {"fork", "spawn", "forkserver"})
             for method in root["methods"]:
                 self.assertEqual(list(method), ["name", "default", "good_for", "avoid_when"])
                 self.assertIs(method["default"], method["name"] == default)

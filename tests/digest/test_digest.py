@@ -15,7 +15,7 @@ import unittest
 
 PROGRAM = ""
 NOBODY = 65534
-METHODS = ["fork", "spawn"]
+METHODS = ["fork", "spawn", "forkserver"]
 
 
 def command_arguments(variables):
@@ -44,12 +44,25 @@ def state(pid):
     return (fields[0], int(fields[1]))
 
 
+def asked_by(pid, program):
+    """Whether it is the program's child, or the child of the server that runs the same program."""
+    status = state(pid)
+    if not status or status[0] == "Z":
+        return False
+    if status[1] == program:
+        return True
+    try:
+        with open(f"/proc/{status[1]}/comm", encoding="utf-8") as file:
+            return file.read().startswith("mproc:forkserv")
+    except OSError:
+        return False
+
+
 def workers_of(parent):
     """Pids of its workers, told by their names."""
     found = []
     for entry in os.listdir("/proc"):
-        status = state(entry) if entry.isdigit() else None
-        if not status or status[1] != parent or status[0] == "Z":
+        if not entry.isdigit() or not asked_by(entry, parent):
             continue
         try:
             with open(f"/proc/{entry}/comm", encoding="utf-8") as file:
@@ -89,7 +102,7 @@ class Tree(unittest.TestCase):
     def check_agreement(self, done, count):
         out = done.stdout.decode()
         self.assertEqual(done.returncode, 0, (out, done.stderr))
-        self.assertTrue(out.startswith("start methods: fork (default), spawn\n"), out)
+        self.assertTrue(out.startswith("start methods: fork (default), spawn, forkserver\n"), out)
         for method in METHODS + ["sha256sum"]:
             row = re.search(rf"^{method} +\d+ .*$", out, re.MULTILINE)
             self.assertIsNotNone(row, out)

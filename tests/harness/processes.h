@@ -23,10 +23,11 @@
 /* Far more than any child of a test needs. */
 #define JOIN_MS (test_under_valgrind() || TEST_HAS_TSAN ? 200000 : 15000)
 
-static const char *const both_methods[] = {"fork", "spawn"};
-#define FOR_BOTH_METHODS(method)                                                                   \
-  for (const char *const *at_method = both_methods, *method = *at_method;                          \
-       at_method < both_methods + 2 && ((method = *at_method), true); at_method++)
+static const char *const all_methods[] = {"fork", "spawn", "forkserver"};
+enum { METHODS = sizeof all_methods / sizeof all_methods[0] };
+#define FOR_ALL_METHODS(method)                                                                    \
+  for (const char *const *at_method = all_methods, *method = *at_method;                           \
+       at_method < all_methods + METHODS && ((method = *at_method), true); at_method++)
 
 static inline int64_t now_ms(void) {
   struct timespec now;
@@ -90,7 +91,7 @@ static inline int return_code(void *arg, size_t size) {
 /* Both methods still work. */
 static inline void check_family_works(void) {
   const int code = 42;
-  FOR_BOTH_METHODS(method)
+  FOR_ALL_METHODS(method)
   check_exited(start_by(method, return_code, &code, sizeof code), code);
 }
 

@@ -39,9 +39,9 @@ static int live(void *arg, size_t size);
 /* A start may fail when what it starts is shot at once: with that error, and no other. */
 static mproc_process *try_start(const node *parent, unsigned *seed, const char *method) {
   const node child = {.b = parent->b, .depth = parent->depth - 1, .seed = *seed};
-  const mproc_process_options options = {.method =
-                                             method ? method : both_methods[random_below(seed, 2)],
-                                         .daemon = random_below(seed, 4) == 0};
+  const mproc_process_options options = {
+      .method = method ? method : all_methods[random_below(seed, METHODS)],
+      .daemon = random_below(seed, 4) == 0};
   mproc_process *process = create_with(&options, live, &child, sizeof child);
   int r = mproc_process_start(process);
   if (r == 0)
@@ -118,25 +118,30 @@ static void shoot(board *b, unsigned *seed, int shots) {
 /* Only pids of this round are on the board, and the runner, which collects orphans, gives none
  * of them away before they are dead: what is shot is one of the tree. */
 static void one_round(board *b, unsigned *seed) {
-  mproc_process *roots[2];
+  mproc_process *roots[METHODS];
   b->count = 0;
   for (int i = 0; i < NODES; i++)
     b->pids[i] = 0;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < METHODS; i++) {
     const node root = {.b = b, .depth = DEPTH, .seed = *seed + (unsigned)i};
-    roots[i] = start_by(both_methods[i], live, &root, sizeof root);
+    roots[i] = start_by(all_methods[i], live, &root, sizeof root);
   }
   shoot(b, seed, 1 + (int)random_below(seed, 12));
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < METHODS; i++)
     join_in_time(b, roots[i]);
   CHECK_EQ(b->hung, 0);
 }
 
-static void check_drained(uint64_t used, int descriptors) {
+static void await_alone(void) {
+  mproc_context_stop(NULL); /* the forkserver goes too */
   for (int64_t end = now_ms() + NODE_MS; used_slots() > 1; sleep_ms(5)) {
     CHECK(now_ms() < end);
     mpx_family_sweep(true);
   }
+}
+
+static void check_drained(uint64_t used, int descriptors) {
+  await_alone();
   CHECK_EQ(heap_used(), used);
   CHECK_EQ(descriptor_count(), descriptors);
 }
@@ -158,6 +163,7 @@ TEST_LIMIT(starts_under_fire, 600) {
   printf("# seed %u\n", seed);
   fflush(stdout);
   check_family_works();
+  await_alone();
   uint64_t used = heap_used();
   int descriptors = descriptor_count();
   for (int rounds = test_scale(300); rounds > 0; rounds--) {
@@ -178,8 +184,8 @@ static void *start_many(void *argument) {
   unsigned seed = (unsigned)(uintptr_t)argument;
   for (int i = test_scale(60); i > 0; i--) {
     const int code = (int)random_below(&seed, 200);
-    check_exited(start_by(both_methods[random_below(&seed, 2)], return_code, &code, sizeof code),
-                 code);
+    check_exited(
+        start_by(all_methods[random_below(&seed, METHODS)], return_code, &code, sizeof code), code);
   }
   return NULL;
 }
@@ -187,6 +193,7 @@ static void *start_many(void *argument) {
 TEST_LIMIT(eight_starters_at_once, 300) {
   pthread_t threads[STARTERS];
   check_family_works();
+  await_alone();
   uint64_t used = heap_used();
   int descriptors = descriptor_count();
   for (int i = 0; i < STARTERS; i++)

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* EACH_METHOD(joins) { ... method ... } makes the cases joins_fork and joins_spawn. */
+/* EACH_METHOD(joins) { ... method ... } makes joins_fork, joins_spawn and joins_forkserver. */
 #define EACH_METHOD(name) EACH_METHOD_LIMIT(name, 20)
 
 #define EACH_METHOD_LIMIT(name, seconds)                                                           \
@@ -29,6 +29,9 @@
   }                                                                                                \
   TEST_LIMIT(name##_spawn, seconds) {                                                              \
     each_##name("spawn");                                                                          \
+  }                                                                                                \
+  TEST_LIMIT(name##_forkserver, seconds) {                                                         \
+    each_##name("forkserver");                                                                     \
   }                                                                                                \
   static void each_##name(const char *method)
 

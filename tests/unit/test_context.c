@@ -1,5 +1,6 @@
 /* Contexts: a start method with settings of its own. */
 #include "each_method.h"
+#include "seccomp.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -18,11 +19,15 @@ static const char *chosen_method(void) {
   return name;
 }
 
+static int number_of(const char *method) {
+  return strcmp(method, "fork") == 0 ? 1 : strcmp(method, "spawn") == 0 ? 2 : 3;
+}
+
 static int tell_method(void *arg, size_t size) {
   mproc_process_info info;
   (void)arg, (void)size;
   CHECK_OK(mproc_current_process(&info));
-  return strcmp(info.method, "fork") == 0 ? 1 : strcmp(info.method, "spawn") == 0 ? 2 : 3;
+  return number_of(info.method);
 }
 
 static int method_used(const mproc_context *context, const char *method) {
@@ -33,8 +38,8 @@ static int method_used(const mproc_context *context, const char *method) {
 /* ---- the built-in ones ----------------------------------------------------------------------- */
 
 TEST(builtin_contexts) {
-  static const char *const names[] = {"fork", "spawn"};
-  for (int i = 0; i < 2; i++) {
+  static const char *const names[] = {"fork", "spawn", "forkserver"};
+  for (int i = 0; i < 3; i++) {
     const mproc_context *context = NULL, *again = NULL;
     CHECK_OK(mproc_get_context(&context, names[i]));
     CHECK_OK(mproc_get_context(&again, names[i]));
@@ -80,7 +85,9 @@ TEST(unknown_and_absent_methods) {
   const mproc_context *context = (const mproc_context *)&context, *before = context;
   CHECK_EQ(mproc_get_context(&context, "threads"), MPROC_EMETHOD);
   CHECK_CONTAINS(mproc_error_detail(), "'threads'");
-  CHECK_CONTAINS(mproc_error_detail(), "fork, spawn");
+  CHECK_CONTAINS(mproc_error_detail(), "fork, spawn, forkserver");
+  CHECK_OK(seccomp_deny(&(const seccomp_rule){.call = SYS_socketpair}, 1,
+                        ENOSYS)); /* a system that cannot pass descriptors */
   CHECK_EQ(mproc_get_context(&context, "forkserver"), -ENOSYS);
   CHECK_CONTAINS(mproc_error_detail(), "not available");
   mproc_context *own = NULL;
@@ -108,7 +115,7 @@ EACH_METHOD(own_context_has_its_method) {
   mproc_context *context = make_context(&(mproc_context_options){.method = name});
   memset(name, 'x', sizeof name); /* copied */
   CHECK_STR(mproc_context_method(context), method);
-  CHECK_EQ(method_used(context, NULL), strcmp(method, "fork") == 0 ? 1 : 2);
+  CHECK_EQ(method_used(context, NULL), number_of(method));
   CHECK(chosen_method() == NULL);
   mproc_context_destroy(context);
 }

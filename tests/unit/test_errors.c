@@ -10,6 +10,7 @@
 #include "heap/family.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #define DECLARE(name, value, text) static void provoke_##name(void);
@@ -53,6 +54,44 @@ static void check_child_said(const char *mode, const char *argument, int code, c
   CHECK_CONTAINS(output, remedy);
 }
 
+/* ---- the forkserver -------------------------------------------------------------------------- */
+
+static int fail_preload(void) {
+  return 7;
+}
+
+static void provoke_EPRELOAD(void) {
+  mproc_preload *const preload[] = {fail_preload};
+  const mproc_context_options settings = {
+      .method = "forkserver", .preload = preload, .preload_count = 1};
+  mproc_context *context;
+  CHECK_EQ(mproc_context_create(&context, &settings), 0);
+  mproc_process_options options = {.context = context};
+  check_said(start_failing(&options, return_code), MPROC_EPRELOAD, "preload function 1 of 1",
+             "returned 7");
+  mproc_context_destroy(context);
+}
+
+static void end_server(void) {
+  _exit(0);
+}
+
+static int end_before_fork(void) {
+  return pthread_atfork(end_server, NULL, NULL);
+}
+
+static void provoke_ESERVER(void) {
+  mproc_preload *const preload[] = {end_before_fork};
+  const mproc_context_options settings = {
+      .method = "forkserver", .preload = preload, .preload_count = 1};
+  mproc_context *context;
+  CHECK_EQ(mproc_context_create(&context, &settings), 0);
+  mproc_process_options options = {.context = context};
+  check_said(start_failing(&options, return_code), MPROC_ESERVER, "died 5 times in a row",
+             "MPROC_LOG=info");
+  mproc_context_destroy(context);
+}
+
 /* ---- members --------------------------------------------------------------------------------- */
 
 static void use_heap_as_stranger(void) {
@@ -75,7 +114,7 @@ static void provoke_ETABLEFULL(void) {
   while (count < MPX_SLOT_COUNT && mpx_table_claim(header, mpx_family_self(), &taken[count]) == 0)
     count++;
   CHECK_EQ(count, MPX_SLOT_COUNT - 1);
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     const mproc_process_options options = {.method = method};
     check_said(start_failing(&options, return_code), MPROC_ETABLEFULL, "8192 processes", "join");
   }

@@ -59,6 +59,7 @@ typedef struct expectation {
   char parent_name[32];
   char parent_method[16];
   int daemon;
+  int64_t parent_pid;
 } expectation;
 
 static int check_relations(void *arg, size_t size) {
@@ -72,7 +73,8 @@ static int check_relations(void *arg, size_t size) {
   CHECK_STR(info.method, expected->method);
   CHECK_EQ(info.daemon, expected->daemon);
   CHECK_OK(mproc_parent_process(&info));
-  CHECK_EQ(info.pid, getppid());
+  CHECK_EQ(info.pid, expected->parent_pid);
+  CHECK_EQ(info.pid == getppid(), strcmp(expected->method, "forkserver") != 0);
   CHECK_STR(info.name, expected->parent_name);
   CHECK_STR(info.method, expected->parent_method);
   CHECK_EQ(mproc_parent_is_alive(), 1);
@@ -90,6 +92,7 @@ static void check_child(const char *method, int daemon) {
   mproc_process_options options = {.name = "child", .daemon = daemon};
   snprintf(expected.method, sizeof expected.method, "%s", method);
   expected.daemon = daemon;
+  expected.parent_pid = getpid();
   CHECK_EQ(
       code_of_child(start_child(method, check_relations, &expected, sizeof expected, &options)),
       42);
@@ -106,11 +109,16 @@ enum { DEPTH = 4 };
 
 typedef struct generation {
   int depth;        /* of this process */
-  unsigned methods; /* bit n: generation n is spawned */
+  unsigned methods; /* digit n - 1 in base 3: how generation n is started */
+  int64_t parent_pid;
 } generation;
 
 static const char *method_of(const generation *self, int depth) {
-  return depth == 0 ? "main" : self->methods & (1U << depth) ? "spawn" : "fork";
+  static const char *const methods[] = {"fork", "spawn", "forkserver"};
+  unsigned digits = self->methods;
+  for (int i = 1; i < depth; i++)
+    digits /= 3;
+  return depth == 0 ? "main" : methods[digits % 3];
 }
 
 static int run_generation(void *arg, size_t size) {
@@ -119,7 +127,7 @@ static int run_generation(void *arg, size_t size) {
   char name[32];
   CHECK_EQ(size, sizeof next);
   if (depth > 0) {
-    expectation expected = {.daemon = 0};
+    expectation expected = {.daemon = 0, .parent_pid = next.parent_pid};
     snprintf(expected.name, sizeof expected.name, "generation-%d", depth);
     snprintf(expected.method, sizeof expected.method, "%s", method_of(&next, depth));
     snprintf(expected.parent_method, sizeof expected.parent_method, "%s",
@@ -133,6 +141,7 @@ static int run_generation(void *arg, size_t size) {
   if (depth == DEPTH)
     return 10;
   next.depth = depth + 1;
+  next.parent_pid = getpid();
   snprintf(name, sizeof name, "generation-%d", next.depth);
   mproc_process_options options = {.name = name};
   return 1 + code_of_child(start_child(method_of(&next, next.depth), run_generation, &next,
@@ -140,8 +149,8 @@ static int run_generation(void *arg, size_t size) {
 }
 
 TEST_LIMIT(children_of_children_by_every_mix_of_methods, 60) {
-  for (unsigned methods = 0; methods < 1U << DEPTH; methods++) {
-    generation first = {.methods = methods << 1};
+  for (unsigned methods = 0; methods < 3 * 3 * 3 * 3; methods++) {
+    generation first = {.methods = methods};
     CHECK_EQ(run_generation(&first, sizeof first), 10 + DEPTH);
   }
 }

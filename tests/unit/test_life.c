@@ -43,6 +43,14 @@ static int used_slots(void) {
   return count;
 }
 
+/* Nobody but us is in the table, once the forkserver has gone. */
+static void check_alone(void) {
+  mproc_context_stop(NULL);
+  for (int64_t end = end_of_wait(1000); used_slots() != 1 && now_ms() < end; sleep_ms(2))
+    mpx_family_sweep(true);
+  CHECK_EQ(used_slots(), 1);
+}
+
 static int held_cells(mpx_member member) {
   mpx_header *header = mpx_family_header();
   int count = 0;
@@ -64,7 +72,7 @@ static int sleep_for_long(void *arg, size_t size) {
 
 TEST(killed_process_is_dead_before_it_is_joined) {
   board *b = new_board();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     b->member = 0;
     mproc_process *process = start_by(method, sleep_for_long, &b, sizeof b);
     mpx_member member = await_member(b);
@@ -73,17 +81,18 @@ TEST(killed_process_is_dead_before_it_is_joined) {
     CHECK_EQ(kill((pid_t)mproc_process_pid(process), SIGKILL), 0);
     CHECK(dead_within(member, JOIN_MS)); /* a zombie: nobody has waited for it */
     CHECK(gone_within(mproc_process_pid(process), 1000));
-    CHECK_EQ(state_of(mproc_process_pid(process)), 'Z');
+    if (strcmp(method, "forkserver") != 0) /* whose server does wait for it */
+      CHECK_EQ(state_of(mproc_process_pid(process)), 'Z');
     check_killed(process, SIGKILL);
     CHECK(mpx_table_slot(mpx_family_header(), member) == NULL);
   }
   CHECK_EQ(mproc_heap_free(b), 0);
-  CHECK_EQ(used_slots(), 1);
+  check_alone();
 }
 
 TEST(stopped_process_is_alive) {
   board *b = new_board();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     b->member = 0;
     mproc_process *process = start_by(method, sleep_for_long, &b, sizeof b);
     mpx_member member = await_member(b);
@@ -111,7 +120,7 @@ static int exec_another_program(void *arg, size_t size) {
 /* Its pid, its pidfd and its parent say that it lives; as a member it is dead. */
 TEST(process_that_execs_is_a_dead_member) {
   board *b = new_board();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     b->member = 0;
     mproc_process *process = start_by(method, exec_another_program, &b, sizeof b);
     CHECK(dead_within(await_member(b), JOIN_MS));
@@ -145,7 +154,7 @@ static int leave_main_thread(void *arg, size_t size) {
 /* The thread that was the process's proof of life is gone, the process is not. */
 TEST(process_without_its_first_thread_is_alive) {
   board *b = new_board();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
 #ifndef __GLIBC__ /* musl 1.2: a forked child never ends once its first thread has left */
     if (strcmp(method, "fork") == 0)
       continue;
@@ -183,7 +192,7 @@ static int leave_no_cell(void *arg, size_t size) {
 /* All its cells were given back: pid and start time decide. */
 TEST(process_without_cells_is_alive) {
   board *b = new_board();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     b->member = 0;
     b->word = 0;
     mproc_process *process = start_by(method, leave_no_cell, &b, sizeof b);
@@ -208,8 +217,9 @@ static int tell_member(void *arg, size_t size) {
 TEST(slots_are_used_again_under_another_name) {
   board *b = new_board();
   mpx_member last = 0;
+  check_family_works(); /* the forkserver takes its slot */
   for (int round = 0; round < 20; round++)
-    FOR_BOTH_METHODS(method) {
+    FOR_ALL_METHODS(method) {
       check_exited(start_by(method, tell_member, &b, sizeof b), 0);
       CHECK(b->member != last);
       if (last)
@@ -218,7 +228,7 @@ TEST(slots_are_used_again_under_another_name) {
       CHECK(mpx_table_slot(mpx_family_header(), last) == NULL);
       CHECK(mpx_member_is_dead(mpx_family_header(), last));
     }
-  CHECK_EQ(used_slots(), 1);
+  check_alone();
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
@@ -310,7 +320,7 @@ static int hold_many_cells(void *arg, size_t size) {
 
 TEST_LIMIT(three_thousand_threads_killed, 60) {
   board *b = new_board();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     b->member = 0;
     check_killed(start_by(method, hold_many_cells, &b, sizeof b), SIGKILL);
     CHECK_EQ(held_cells(b->member), 0);
@@ -366,7 +376,7 @@ TEST_LIMIT(burial_by_several_at_once, 60) {
     CHECK(mpx_table_slot(mpx_family_header(), b->member) == NULL);
     CHECK_EQ(held_cells(b->member), 0);
     CHECK_EQ(heap_used(), used);
-    CHECK_EQ(used_slots(), 1);
+    check_alone();
   }
   CHECK_EQ(mproc_heap_free(b), 0);
 }
@@ -379,7 +389,7 @@ TEST(starts_sweep_what_others_left) {
   for (int i = 0; i < 4; i++)
     check_family_works();
   CHECK_EQ(heap_used(), used);
-  CHECK_EQ(used_slots(), 1);
+  check_alone();
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
@@ -402,6 +412,6 @@ TEST(sweep_spares_the_living) {
   CHECK_EQ(kill((pid_t)slot->pid, SIGKILL), 0);
   CHECK(dead_within(b->member, JOIN_MS));
   mpx_family_sweep(true);
-  CHECK_EQ(used_slots(), 1);
+  check_alone();
   CHECK_EQ(mproc_heap_free(b), 0);
 }

@@ -164,7 +164,7 @@ static void start_with_small_files(void) {
   CHECK(block != NULL);
   memset(block, 1, 32 * MIB);
   CHECK_EQ(mproc_heap_free(block), 0);
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     const mproc_process_options options = {.method = method};
     check_exited(start_with(&options, count_bytes, argument, 1000), 0);
     mproc_process *process = create_with(&options, count_bytes, argument, large);
@@ -233,7 +233,7 @@ static int start_daemons_in_a_thread(void *arg, size_t size) {
 }
 
 TEST(out_of_descriptors_for_a_daemon_of_a_thread) {
-  FOR_BOTH_METHODS(method)
+  FOR_ALL_METHODS(method)
   check_exited(start_by("fork", start_daemons_in_a_thread, method, strlen(method) + 1), 0);
 }
 
@@ -275,7 +275,7 @@ static void start_without_processes(void) {
   become_ordinary();
   rlim_t soft = set_soft_limit(RLIMIT_NPROC, 0);
   uint64_t used = heap_used();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     const mproc_process_options options = {.method = method};
     check_out_of_processes(&options);
   }
@@ -465,7 +465,7 @@ TEST(abort_with_unlimited_core_is_joined_fast) {
   if (setrlimit(RLIMIT_CORE, &core) < 0)
     SKIP("the hard limit on core dumps cannot be made unlimited");
   uint64_t used = heap_used();
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     const mproc_process_options options = {
         .method = method, .limits = &limit, .limit_count = 1, .cwd = test_tmp_path(".")};
     mproc_process *process = start_with(&options, abort_now, word, sizeof word);

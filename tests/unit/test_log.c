@@ -1,5 +1,6 @@
 /* The log: hook and levels, MPROC_LOG. */
 #include "each_method.h"
+#include "seccomp.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -214,6 +215,7 @@ TEST(bad_start_method_is_an_error_of_mproc_init) {
   const output *text = run_program("", "thread", 3);
   CHECK_CONTAINS(text->standard, "MPROC_START_METHOD");
   CHECK_CONTAINS(text->standard, "'thread'");
+  CHECK_OK(seccomp_deny(&(const seccomp_rule){.call = SYS_socketpair}, 1, ENOSYS));
   text = run_program("", "forkserver", 3);
   CHECK_CONTAINS(text->standard, "'forkserver' is not available");
 }

@@ -115,7 +115,7 @@ static int start_daemon(void *arg, size_t size) {
   _Atomic int64_t *pids = *(_Atomic int64_t **)arg;
   (void)size;
   for (int i = 0; i < 2; i++) {
-    const mproc_process_options options = {.daemon = 1, .method = both_methods[i]};
+    const mproc_process_options options = {.daemon = 1, .method = all_methods[i]};
     pids[i] = mproc_process_pid(start_with(&options, sleep_for_long, NULL, 0));
   }
   sleep_ms(20000);
@@ -143,7 +143,8 @@ static void be_a_stranger(void) {
 static void check_stolen_status(const char *method) {
   const int code = 77;
   mproc_process *process = start_by(method, return_code, &code, sizeof code);
-  CHECK_EQ(waitpid((pid_t)mproc_process_pid(process), NULL, 0), mproc_process_pid(process));
+  if (strcmp(method, "forkserver") != 0) /* no child of ours: nothing to steal */
+    CHECK_EQ(waitpid((pid_t)mproc_process_pid(process), NULL, 0), mproc_process_pid(process));
   check_exited(process, code);
 }
 
@@ -158,7 +159,7 @@ static void check_command(void) {
 static void check_everything(void) {
   int before = 0;
   for (int round = 0; round < 3; round++) {
-    FOR_BOTH_METHODS(method) {
+    FOR_ALL_METHODS(method) {
       check_heap(method);
       check_signals(method);
       check_options(method);
@@ -237,7 +238,7 @@ static int keep_by_refused_thread(void *arg, size_t size) {
 TEST(guardian_without_pidfds) {
   _Atomic int64_t *pids = mproc_heap_calloc(2, sizeof *pids);
   CHECK(pids != NULL);
-  FOR_BOTH_METHODS(method) {
+  FOR_ALL_METHODS(method) {
     pids[0] = pids[1] = 0;
     mproc_process *keeper = start_by(method, keep_by_refused_thread, &pids, sizeof pids);
     for (int64_t end = now_ms() + JOIN_MS; pids[1] == 0; sleep_ms(2))
