@@ -1,5 +1,5 @@
 /* The child crashes; the parent goes on and says how. Prints:
- *   the child was killed by SIGSEGV after ... s, peak ... MB
+ *   the child was killed by SIGSEGV after ... s...
  *   the parent goes on
  */
 #include <mproc/mproc.h>

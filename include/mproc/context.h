@@ -62,7 +62,8 @@ MPROC_API int mproc_context_refresh(const mproc_context *context);
  * more ends by itself: this is for those who want its memory and descriptors back before. */
 MPROC_API void mproc_context_stop(const mproc_context *context);
 
-/* The context's method, or NULL when it follows the process-wide choice. Static storage. */
+/* The context's method, or NULL when it follows the process-wide choice, as NULL does.
+ * Static storage. */
 MPROC_API const char *mproc_context_method(const mproc_context *context);
 
 #ifdef __cplusplus

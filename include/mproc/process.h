@@ -5,7 +5,8 @@
  * Ownership mproc_process_create copies everything it is given except handles, which are borrowed
  *             until start returns. mproc_process_close releases.
  * Threads any thread of the process that created the object. After fork a child must not use its
- * parent's objects: calls return MPROC_ENOTCREATOR. */
+ * parent's objects: calls return MPROC_ENOTCREATOR. No call here is a cancellation point: a thread
+ * that is cancelled inside one is so after it, also inside join, whose timeout bounds that. */
 #ifndef MPROC_PROCESS_H
 #define MPROC_PROCESS_H
 
@@ -61,8 +62,10 @@ typedef struct mproc_limit {
 } mproc_limit;
 
 typedef struct mproc_process_options {
-  const char *name;             /* up to 31 characters, shown in ps. NULL: "Process-N" */
-  int daemon;                   /* non-zero: dies with its parent, is not joined at exit */
+  const char *name; /* up to 31 characters, shown in ps. NULL: "Process-N" */
+  /* non-zero: dies with its parent, is not joined at exit. Under fork and spawn a process with
+   * effective user id 0 has a guardian for it, which also kills one that gave up its privileges. */
+  int daemon;
   const char *method;           /* start method; NULL: that of the context */
   const mproc_context *context; /* NULL: the process-wide choice */
   const mproc_inherit *inherit; /* handles that the child gets */
@@ -77,7 +80,8 @@ typedef struct mproc_process_options {
   size_t cpu_count;
   int nice;             /* added to the caller's nice value */
   const char *cgroup;   /* directory of a cgroup to put the child in, before it runs */
-  int start_timeout_ms; /* how long a child may take to reach its entry. 0: 60,000 */
+  int start_timeout_ms; /* how long a child may take to reach its entry. 0: 60,000; a
+                           command is not timed */
   uint64_t reserved[8]; /* must be zero */
 } mproc_process_options;
 
@@ -96,13 +100,15 @@ typedef struct mproc_status {
   int signal;            /* when SIGNALED, else 0 */
   int core_dumped;       /* 1 when the kernel wrote a core */
   int64_t run_time_ns;   /* from start to end (to now while running) */
-  int64_t max_rss_bytes; /* peak resident memory; -1 unknown */
+  int64_t max_rss_bytes; /* peak resident memory; -1 unknown: also of a spawned child or a command
+                            that is not above the peak of this process at the start, since the
+                            kernel counts what was shared before the exec as the child's */
 } mproc_status;
 
 typedef struct mproc_rusage {
   int64_t user_time_ns;
   int64_t system_time_ns;
-  int64_t max_rss_bytes;
+  int64_t max_rss_bytes; /* as in mproc_status */
   int64_t minor_faults;
   int64_t major_faults;
   int64_t voluntary_switches;
@@ -128,7 +134,8 @@ MPROC_API MPROC_NODISCARD int mproc_process_create(mproc_process **ret_process, 
                                                    const mproc_process_options *options);
 
 /* Makes a process object for a command: argv[0] is searched in PATH unless it holds a slash. The
- * child is no member of the family. `method` and `context` are not used. Errors: as above. */
+ * child is no member of the family. `method`, `context` and `start_timeout_ms` are not used: start
+ * returns once the command was executed. Errors: as above. */
 MPROC_API MPROC_NODISCARD int mproc_process_create_command(mproc_process **ret_process,
                                                            const char *const *argv,
                                                            const mproc_process_options *options);
@@ -136,7 +143,8 @@ MPROC_API MPROC_NODISCARD int mproc_process_create_command(mproc_process **ret_p
 /* Starts it. When it returns 0, the child is about to run the entry (spawn, forkserver), runs
  * (fork) or was executed (command); the child's first error comes back here, as text in
  * mproc_error_detail(). Errors to act on: -EAGAIN (process limit), -EMFILE, -ENFILE, -ENOMEM,
- * -ENOENT and -EACCES (the executable), MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE,
+ * -ENOENT and -EACCES (the executable), -EBADF (a handle of the options was closed since create),
+ * MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE,
  * MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST, MPROC_ETABLEFULL, MPROC_EBOOT,
  * -ETIMEDOUT (start_timeout_ms), MPROC_EPRELOAD, MPROC_ESERVER, MPROC_ESTARTED. After a failure the
  * object may be started again. */
@@ -178,7 +186,8 @@ MPROC_API int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rus
 MPROC_API int mproc_process_sentinel(mproc_process *process, mproc_handle *ret_handle);
 
 /* Says a status in words: "exited with code 3 after 0.2 s", "killed by SIGSEGV (core dumped) after
- * 1.2 s, peak 84 MB". Writes at most `size` bytes, NUL included; returns `buffer`. */
+ * 1.2 s, peak 84 MB". Writes at most `size` bytes, NUL included; returns `buffer`, or "" when one
+ * of them is NULL. */
 MPROC_API const char *mproc_strstatus(const mproc_status *status, char *buffer, size_t size);
 
 /* create + start + join + close with every default: runs `entry` in another process and returns its
@@ -211,8 +220,10 @@ MPROC_API int mproc_active_children(mproc_process **children, size_t capacity);
 MPROC_API int mproc_cpu_count(void);
 
 /* Runs `hook(user)` in every child that a fork makes, before its entry, in order of registration.
- * It may use malloc and locks of the thread that forked; `user` is borrowed for good.
- * Errors: -ENOMEM. */
+ * It may use malloc and locks of the thread that forked, and end the child by exit(): no handler of
+ * the parent runs. `user` is borrowed for good. Handlers of pthread_atfork() may call mproc if they
+ * are registered after mproc_init() (without that: after the first process object); those that were
+ * there before run while mproc's locks are held, and must not. Errors: -ENOMEM. */
 MPROC_API int mproc_after_fork(void (*hook)(void *user), void *user);
 
 /* Stores the handle that the parent passed under this name. The caller owns it from the first call

@@ -35,6 +35,10 @@ int mpx_fail_code(int code, const char *what) {
   return mpx_fail(code, "%s: %s", what, mproc_strerror(code));
 }
 
+int mpx_check_not_null(const void *pointer, const char *name) {
+  return pointer ? 0 : mpx_fail(-EINVAL, "%s is NULL", name);
+}
+
 const char *mproc_strerror(int code) {
   for (size_t i = 0; i < own_count; i++)
     if (own_codes[i].code == code)

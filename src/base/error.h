@@ -14,4 +14,7 @@ int mpx_fail(int code, const char *format, ...) MPROC_PRINTF(2, 3);
 /* The same with "what: <text of code>" where there is nothing better to say. */
 int mpx_fail_code(int code, const char *what);
 
+/* -EINVAL, said with the parameter's name, when the caller gave NULL. */
+int mpx_check_not_null(const void *pointer, const char *name);
+
 #endif

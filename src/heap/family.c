@@ -95,9 +95,12 @@ static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_bas
   if (r < 0)
     return mpx_fail(r, "cannot create the shared heap of %llu bytes: %s%s",
                     (unsigned long long)size, mproc_strerror(r), mpx_os_limit_text(r));
+  r = mpx_os_segment_identify(handle, &family.id);
+  if (r < 0) {
+    mpx_os_close(handle);
+    return mpx_fail(r, "cannot identify the shared heap: %s", mproc_strerror(r));
+  }
   r = map_somewhere(handle, size, ret_base);
-  if (r == 0)
-    r = mpx_os_segment_identify(handle, &family.id);
   if (r < 0) {
     mpx_os_close(handle);
     return mpx_fail(MPROC_EADDRESS,
@@ -118,6 +121,13 @@ static uint64_t default_size(void) {
   return round_up(half < most ? half : most, UNIT);
 }
 
+/* A heap is made once: one that became small because of a passing shortage of something else, of
+ * descriptors for instance, would stay small. */
+static bool is_for_size(int code) {
+  return code == MPROC_EADDRESS || code == -ENOMEM || code == -EFBIG || code == -EINVAL ||
+         code == -ENOSPC;
+}
+
 /* A size that was asked for is a promise; the default is a wish, made smaller until it fits. */
 static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, void **ret_base) {
   uint64_t data_size = round_up(family.wanted_size, UNIT);
@@ -132,7 +142,8 @@ static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, v
   }
   data_size = default_size();
   int r;
-  while ((r = create_segment(data_size, ret_size, ret_base)) < 0 && data_size > SMALLEST_SIZE) {
+  while (is_for_size(r = create_segment(data_size, ret_size, ret_base)) &&
+         data_size > SMALLEST_SIZE) {
     data_size = round_up(data_size / 2, UNIT);
     mpx_log(MPROC_LOG_INFO, "shared heap: %s; trying %llu bytes", mproc_error_detail(),
             (unsigned long long)data_size);

@@ -103,7 +103,9 @@ int mproc_heap_prefault(void *start, size_t size) {
 int mproc_heap_stats(mproc_heap_statistics *ret_statistics) {
   mpx_allocator *allocator;
   mpx_caller caller;
-  int r = enter(&allocator, &caller);
+  int r = mpx_check_not_null(ret_statistics, "ret_statistics");
+  if (r == 0)
+    r = enter(&allocator, &caller);
   if (r == 0)
     mpx_allocator_stats(allocator, ret_statistics);
   return r;

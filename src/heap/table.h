@@ -75,7 +75,7 @@ typedef struct mpx_slot {
   uint32_t method;            /* claimer */
   char name[32];              /* claimer */
   /* claimer: who waits for the child in its parent's place; 0: nobody */
-  mpx_member server;
+  _Atomic mpx_member server;
   _Atomic uint32_t birth; /* the child or the server; pairs with acquire */
   _Atomic uint32_t relay; /* server; pairs with acquire */
   mpx_exit exit;          /* server, before DONE */

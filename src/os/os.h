@@ -123,12 +123,21 @@ void mpx_os_mutex_lock(mpx_os_mutex *mutex);
 bool mpx_os_mutex_trylock(mpx_os_mutex *mutex);
 void mpx_os_mutex_unlock(mpx_os_mutex *mutex);
 
+/* Between the two the calling thread is not cancelled: it would leave what it does half done. They
+ * nest; a lock above holds the cancellation of its owner until it is unlocked. */
+void mpx_os_cancel_hold(void);
+void mpx_os_cancel_release(void);
+/* In a forked child: releases what its parent's thread held, however often. */
+void mpx_os_cancel_reset(void);
+
 /* Calls `hook` in each thread that called mpx_os_thread_watch() when it ends by itself: by return,
  * pthread_exit or cancellation, not by the end or exec of the process. Once per process. */
 int mpx_os_thread_hook(void (*hook)(void));
 int mpx_os_thread_watch(void);
 /* Whether the caller is the process's first thread. */
 bool mpx_os_is_main_thread(void);
+/* Whether a child may change its user and groups, and its parent's helpers still kill it. */
+bool mpx_os_is_privileged(void);
 /* Threads of this process; -ENOSYS where nobody can tell. */
 int mpx_os_thread_count(void);
 
@@ -315,7 +324,10 @@ typedef struct mpx_child {
   int64_t pid;
   mproc_handle sentinel; /* readable when the child ended */
   bool pidfd;            /* the sentinel is a pidfd: names exactly this child for ever */
+  int32_t newborn;       /* see mpx_os_spawn; -1: none */
 } mpx_child;
+#define MPX_NO_CHILD                                                                               \
+  { 0, MPX_NO_HANDLE, false, -1 }
 
 /* How a child ended. */
 typedef struct mpx_exit {
@@ -326,6 +338,8 @@ typedef struct mpx_exit {
   bool has_rusage;
   mproc_rusage rusage;
 } mpx_exit;
+/* The most memory that this process ever had resident, in bytes. */
+int64_t mpx_os_peak_rss(void);
 
 /* Without pidfds a sentinel is the read end of a pipe whose other end the child holds as long as it
  * lives. Call it before a start: *ret_held is that other end, to be closed by the parent after the
@@ -333,17 +347,25 @@ typedef struct mpx_exit {
 int mpx_os_child_prepare(mpx_child *child, mproc_handle *ret_held);
 /* Starts launch->path as a child prepared before. The caller's signal mask, handlers and
  * descriptors do not leak into it. Returns when the exec succeeded; a failure of any step before
- * comes back here, with *ret_stage, and leaves no process behind. */
+ * comes back here, with *ret_stage, and leaves no process behind. A handle of the child may be in
+ * child->newborn from then on, after a failure too: a fork by another thread has the handle only
+ * if its copy of *child has the number. */
 int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stage);
 /* Whether a process can be copied here: false on Windows. */
 bool mpx_os_has_fork(void);
 /* Runs the three around every fork() of this process, as pthread_atfork does; nothing where there
  * is no fork. */
 void mpx_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
-/* Copies the process, with its atfork handlers run. Returns 1 in the child, 0 in the parent. Where
- * another part of the program reaped the child at once, the sentinel is a handle that is readable
- * for ever, and no pidfd. */
+/* Copies the process, with its atfork handlers run. Returns 1 in the child, 0 in the parent. */
 int mpx_os_fork(mpx_child *child);
+/* Gives a child that was forked or spawned just now its sentinel. Apart from the start, so that the
+ * caller may do it under a lock that no fork gets past. Where another part of the program reaped
+ * the child at once, the sentinel is a handle that is readable for ever, and no pidfd. */
+int mpx_os_child_name(mpx_child *child);
+/* Ends and reaps a child that could not be named. */
+void mpx_os_child_discard(const mpx_child *child);
+/* Closes the handles; *child is MPX_NO_CHILD. */
+void mpx_os_child_close(mpx_child *child);
 /* Applies a launch to the calling process, itself a fresh child made by `parent_pid`: everything
  * except path, argv, environment, marker and keep. [child] */
 int mpx_os_apply(const mpx_launch *launch, int64_t parent_pid, mpx_stage *ret_stage);

@@ -144,6 +144,7 @@ static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mpro
   mpx_report_send(report, 0, "");
   mpx_os_close(report);
   MPROC_CRASH_POINT("boot.reported");
+  mpx_child_set_barrier();
   mpx_child_run((mproc_entry *)entry, argument, argument_size, guarded);
 }
 

@@ -34,11 +34,7 @@ int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadli
   items[0].ready = false;
   if (mpx_os_poll(items, 1, 0) == 0 ||
       mpx_os_read(from, &report, sizeof report) != (int64_t)sizeof report)
-    return mpx_fail(
-        MPROC_EBOOT,
-        "'%s' (process %lld) ended before its entry ran; was it killed, or does its program "
-        "not call mproc_init() first in main()?",
-        name, (long long)child->pid);
+    return 1;
   report.text[sizeof report.text - 1] = '\0';
   return report.code == 0 ? 0 : mpx_fail(report.code, "%s", report.text);
 }
@@ -106,10 +102,13 @@ static void finish_returned(void) {
   }
 }
 
-void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded) {
-  mpx_slot *slot = own_slot();
+void mpx_child_set_barrier(void) {
   if (mpx_os_at_exit_barrier(finish) < 0)
     (void)atexit(finish_returned);
+}
+
+void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded) {
+  mpx_slot *slot = own_slot();
   if (guarded && slot) {
     wait_for_gate(slot, mpx_family_header(), mpx_family_self());
     /* The parent died before the guardian knew of us. */

@@ -12,7 +12,8 @@
 /* What a child says before its entry: the code and the text of its first error, or 0. */
 void mpx_report_send(mproc_handle to, int code, const char *text);
 /* Waits for the report of a child: until it comes, the child ends or the deadline passes. 0: the
- * entry is about to run. Else the child's error, said with its text; MPROC_EBOOT, -ETIMEDOUT. */
+ * entry is about to run. 1: it ended without one. Else the child's error, said with its text, or
+ * -ETIMEDOUT. */
 int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadline,
                        const char *name);
 
@@ -23,8 +24,11 @@ void mpx_inherited_set(const mproc_inherit *items, size_t count);
  * by whoever made the process a member. */
 void mpx_self_set(mpx_member member);
 
-/* Runs the entry and ends the process with its result, as by exit(): handlers that the entry
- * registered run, the parent's do not. `guarded`: not before the gate is open. */
+/* From here on exit() runs the handlers that are registered later, and then ends the child: those
+ * of the parent do not run. Called by a member, once, before any code of the user's. */
+void mpx_child_set_barrier(void);
+/* Runs the entry and ends the process with its result, as by exit(). `guarded`: not before the gate
+ * is open. */
 _Noreturn void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded);
 
 /* Waits until the starter lets the child go on; false: called off, or the starter is dead. */

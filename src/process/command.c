@@ -29,6 +29,7 @@ static int resolve(const mproc_process *process, char path[MPX_OS_PATH_SIZE]) {
 static int execute(mproc_process *process, const char *path, mproc_handle held) {
   mpx_launch launch;
   mpx_stage stage;
+  char text[MPX_STAGE_TEXT_SIZE];
   mpx_options_launch(process, &launch);
   launch.path = path;
   launch.argv = process->argv;
@@ -42,24 +43,19 @@ static int execute(mproc_process *process, const char *path, mproc_handle held) 
     keep[launch.keep_count++] = held;
   launch.keep = keep;
   int r = mpx_os_spawn(&launch, &process->child, &stage);
+  process->parent_peak = mpx_os_peak_rss();
   free(keep);
+  if (r == 0)
+    r = mpx_start_name_child(process);
   return r < 0 ? mpx_fail(r, "command '%s': %s failed: %s%s", process->argv[0],
-                          mpx_os_stage_text(stage), mproc_strerror(r), mpx_os_limit_text(r))
+                          mpx_launch_say(&launch, stage, text), mproc_strerror(r),
+                          mpx_os_limit_text(r))
                : 0;
 }
 
-int mpx_start_command(mproc_process *process) {
-  char path[MPX_OS_PATH_SIZE];
-  if (mpx_family_is_foreign())
-    return mpx_fail(MPROC_EFOREIGN,
-                    "process %lld was made by a fork() that mproc does not know; use "
-                    "posix_spawn() there, or start it with mproc_process_start()",
-                    (long long)mpx_os_pid());
-  int r = resolve(process, path);
+static int start_at(mproc_process *process, const char *path) {
+  int r = mpx_guardian_tie(process);
   if (r < 0)
-    return r;
-  process->guarded = process->options.daemon && !mpx_os_is_main_thread();
-  if (process->guarded && (r = mpx_guardian_ensure()) < 0)
     return r;
   mpx_registry_lock();
   r = mpx_os_child_prepare(&process->child, &process->transient.held);
@@ -76,9 +72,23 @@ int mpx_start_command(mproc_process *process) {
   mpx_registry_lock();
   mpx_transient_close(&process->transient);
   mpx_registry_unlock();
-  if (r < 0) {
-    mpx_os_close(process->child.sentinel);
-    process->child = (mpx_child){.sentinel = MPX_NO_HANDLE};
-  }
+  if (r < 0)
+    mpx_registry_forget_child(process);
+  return r;
+}
+
+int mpx_start_command(mproc_process *process) {
+  if (mpx_family_is_foreign())
+    return mpx_fail(MPROC_EFOREIGN,
+                    "process %lld was made by a fork() that mproc does not know; use "
+                    "posix_spawn() there, or start it with mproc_process_start()",
+                    (long long)mpx_os_pid());
+  char *path = malloc(MPX_OS_PATH_SIZE); /* too large for a small thread's stack */
+  if (!path)
+    return mpx_fail_code(-ENOMEM, "starting a command");
+  int r = resolve(process, path);
+  if (r == 0)
+    r = start_at(process, path);
+  free(path);
   return r;
 }

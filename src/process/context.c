@@ -16,7 +16,9 @@ static const mproc_context built_in[] = {{.method = MPX_METHOD_UNSET},
 
 int mproc_get_context(const mproc_context **ret_context, const char *method) {
   mpx_method number = MPX_METHOD_UNSET;
-  int r = method ? mpx_method_parse(method, "mproc_get_context", &number) : 0;
+  int r = mpx_check_not_null(ret_context, "ret_context");
+  if (r == 0 && method)
+    r = mpx_method_parse(method, "mproc_get_context", &number);
   if (r == 0)
     *ret_context = &built_in[number];
   return r;
@@ -55,7 +57,9 @@ int mproc_context_create(mproc_context **ret_context, const mproc_context_option
   static const mproc_context_options defaults;
   if (!options)
     options = &defaults;
-  int r = mpx_check_reserved(options->reserved, "mproc_context_options");
+  int r = mpx_check_not_null(ret_context, "ret_context");
+  if (r == 0)
+    r = mpx_check_reserved(options->reserved, "mproc_context_options");
   if (r < 0)
     return r;
   mproc_context *context = calloc(1, sizeof *context);
@@ -109,5 +113,5 @@ int mproc_context_refresh(const mproc_context *context) {
 }
 
 const char *mproc_context_method(const mproc_context *context) {
-  return mpx_method_name(context->method);
+  return context ? mpx_method_name(context->method) : NULL;
 }

@@ -26,6 +26,8 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   mproc_handle report = process->transient.report[1];
   mpx_launch launch;
   mpx_stage stage = MPX_STAGE_NONE;
+  char text[MPX_STAGE_TEXT_SIZE];
+  mpx_os_cancel_reset(); /* the entry is not inside start */
   mpx_options_launch(process, &launch);
   if (report != MPX_NO_HANDLE || process->transient.held != MPX_NO_HANDLE)
     process->transient.report[1] = process->transient.held = MPX_NO_HANDLE; /* ours: not closed */
@@ -35,7 +37,7 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   mpx_os_stdio_drop();
   int r = mpx_os_apply(&launch, parent_pid, &stage);
   if (r < 0)
-    (void)mpx_fail(r, "'%s': %s failed: %s", process->name, mpx_os_stage_text(stage),
+    (void)mpx_fail(r, "'%s': %s failed: %s", process->name, mpx_launch_say(&launch, stage, text),
                    mproc_strerror(r));
   else
     r = mpx_family_adopt(process->member);
@@ -51,6 +53,7 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   mpx_self_set(process->member);
   mpx_inherited_set(process->options.inherit, process->options.inherit_count);
   mpx_os_set_process_name(process->name);
+  mpx_child_set_barrier();
   mpx_after_fork_run();
   /* Not before our parent can name us: of a child that crashes at once, whom the host's own wait
    * took, only a pidfd opened in time tells how it ended. */
@@ -63,6 +66,8 @@ static int fork_child(mproc_process *process) {
   int r = mpx_os_fork(&process->child);
   if (r == 1)
     become_child(process, parent_pid);
+  if (r == 0)
+    r = mpx_start_name_child(process);
   if (r < 0)
     return mpx_fail(r, "cannot fork '%s': %s%s", process->name, mproc_strerror(r),
                     mpx_os_limit_text(r));

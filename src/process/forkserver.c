@@ -119,6 +119,16 @@ static int await_birth(mproc_process *process, const mpx_server_view *server, in
 }
 
 /* The pid was the worker's when we looked if its end had not been taken by then. */
+static int open_sentinel(mpx_child *child, mpx_slot *slot) {
+  int r = mpx_os_process_open(child->pid, &child->sentinel);
+  child->pidfd = r == 0;
+  if (r != -ESRCH && atomic_load_explicit(&slot->relay, memory_order_acquire) == MPX_RELAY_NONE)
+    return r;
+  mpx_os_child_close(child);
+  child->pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  return mpx_os_ended_sentinel(&child->sentinel);
+}
+
 static int name_child(mproc_process *process) {
   mpx_slot *slot = mpx_table_slot(mpx_family_header(), process->member);
   mpx_child *child = &process->child;
@@ -127,16 +137,9 @@ static int name_child(mproc_process *process) {
     process->server_start_time = mpx_os_start_time(child->pid);
     return 0;
   }
-  int r = mpx_os_process_open(child->pid, &child->sentinel);
-  child->pidfd = r == 0;
-  bool ended =
-      r == -ESRCH || atomic_load_explicit(&slot->relay, memory_order_acquire) != MPX_RELAY_NONE;
-  if (ended) {
-    if (r == 0)
-      mpx_os_close(child->sentinel);
-    child->pidfd = false;
-    r = mpx_os_ended_sentinel(&child->sentinel);
-  }
+  mpx_registry_lock();
+  int r = open_sentinel(child, slot);
+  mpx_registry_unlock();
   return r < 0 ? mpx_fail(r, "cannot name '%s': %s%s", process->name, mproc_strerror(r),
                           mpx_os_limit_text(r))
                : 0;

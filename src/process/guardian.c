@@ -82,7 +82,7 @@ static int execute(const char *path, mproc_handle channel) {
                                      .orphan = true},
                           .title = "mproc:guardian",
                           .record = record};
-  mpx_child child = {.sentinel = MPX_NO_HANDLE};
+  mpx_child child = MPX_NO_CHILD;
   mpx_stage stage;
   r = mpx_boot_spawn(&boot, &child, &stage);
   mpx_os_close(record);
@@ -91,8 +91,7 @@ static int execute(const char *path, mproc_handle channel) {
                : 0;
 }
 
-static int make(void) {
-  char path[MPX_OS_PATH_SIZE];
+static int make_from(char path[MPX_OS_PATH_SIZE]) {
   mproc_handle ends[2];
   int r = mpx_executable_for_guardian(path);
   if (r < 0)
@@ -113,6 +112,15 @@ static int make(void) {
   guardian.pid = mpx_os_pid();
   mpx_log(MPROC_LOG_DEBUG, "a guardian watches over the daemon children of threads");
   return 0;
+}
+
+static int make(void) {
+  char *path = malloc(MPX_OS_PATH_SIZE); /* too large for a small thread's stack */
+  if (!path)
+    return fail_making(-ENOMEM);
+  int r = make_from(path);
+  free(path);
+  return r;
 }
 
 static mproc_handle pidfd_of(const mpx_child *child) {
@@ -157,13 +165,36 @@ static void unlock(void) {
 }
 
 /* The lock is held around every fork, so that a copy of us, a stranger's too, finds it open. */
-int mpx_guardian_ensure(void) {
+void mpx_guardian_prepare(void) {
   static atomic_flag watched = ATOMIC_FLAG_INIT;
   if (!atomic_flag_test_and_set(&watched)) /* with no lock held: a fork elsewhere may want it */
     mpx_os_at_fork(lock, unlock, unlock);
+}
+
+static int ensure(void) {
+  mpx_guardian_prepare();
   mpx_os_mutex_lock(&guardian.lock);
   int r = guardian.pid == mpx_os_pid() ? 0 : make_with_wards();
   mpx_os_mutex_unlock(&guardian.lock);
+  return r;
+}
+
+/* The kernel's signal forgets a child that changes its user or group. The guardian costs a process,
+ * so only those have one whose children can do that. Where it cannot be made, a child of the main
+ * thread has what the kernel gives. */
+int mpx_guardian_tie(mproc_process *process) {
+  bool daemon = process->options.daemon != 0;
+  process->tied = daemon && mpx_os_is_main_thread();
+  process->guarded = daemon && (!process->tied || mpx_os_is_privileged());
+  int r = process->guarded ? ensure() : 0;
+  if (r < 0 && process->tied) {
+    mpx_log(MPROC_LOG_INFO,
+            "'%s': no guardian (%s): if it gives up its user or group, it outlives a killed "
+            "parent",
+            process->name, mproc_strerror(r));
+    process->guarded = false;
+    r = 0;
+  }
   return r;
 }
 

@@ -4,6 +4,7 @@
 #include "heap/family.h"
 #include "mproc/version.h"
 #include "process/boot.h"
+#include "process/guardian.h"
 #include "process/process.h"
 #include "process/server.h"
 #include "process/settings.h"
@@ -14,7 +15,6 @@
 
 static struct {
   bool done;
-  int64_t pid; /* who registered the joining at exit: a copy joins nothing */
   char *helper;
 } init;
 
@@ -35,11 +35,6 @@ bool mpx_is_initialised(void) {
 
 const char *mpx_init_helper(void) {
   return init.helper;
-}
-
-static void join_at_exit(void) {
-  if (mpx_os_pid() == init.pid)
-    mpx_exit_children();
 }
 
 static int check_environment(void) {
@@ -86,6 +81,10 @@ int mproc_init(int *argc, char ***argv, const mproc_init_options *options) {
   if (r < 0)
     return r;
   init.done = true;
+  /* Before the host has such handlers: then its own may call mproc, since they run outside of ours.
+   * The registry first: its lock is a leaf, and the last one to be taken. */
+  mpx_registry_prepare();
+  mpx_guardian_prepare();
   r = mpx_boot_if_child(); /* never returns in a child: what follows is the main process's */
   if (r == 0)
     r = check_environment();
@@ -93,7 +92,6 @@ int mproc_init(int *argc, char ***argv, const mproc_init_options *options) {
     init.done = false;
     return r;
   }
-  init.pid = mpx_os_pid();
-  (void)atexit(join_at_exit);
+  (void)atexit(mpx_exit_children); /* a copy of us, a daemon perhaps, joins its own */
   return options && options->forkserver ? start_server() : 0;
 }

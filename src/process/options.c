@@ -96,6 +96,22 @@ static int check_options(const mproc_process_options *options) {
   return r < 0 ? r : check_streams(options->streams);
 }
 
+int mpx_options_recheck(const mproc_process *process) {
+  const mproc_process_options *options = &process->options;
+  for (size_t i = 0; i < options->inherit_count; i++)
+    if (!mpx_os_handle_is_open(options->inherit[i].handle))
+      return mpx_fail(-EBADF, "'%s': inherit[%zu] ('%s'): handle %lld is not open any more",
+                      process->name, i, options->inherit[i].name,
+                      (long long)options->inherit[i].handle);
+  for (int i = 0; i < STREAMS; i++)
+    if (options->streams[i].kind == MPROC_STREAM_HANDLE &&
+        !mpx_os_handle_is_open(options->streams[i].handle))
+      return mpx_fail(-EBADF, "'%s': %s failed: streams[%d]: handle %lld is not open any more",
+                      process->name, mpx_os_stage_text(MPX_STAGE_STREAMS), i,
+                      (long long)options->streams[i].handle);
+  return 0;
+}
+
 /* ---- copying: the same walk twice, first to measure, then to fill ---------------------------- */
 
 typedef struct bump {
@@ -216,5 +232,22 @@ void mpx_options_launch(const mproc_process *process, mpx_launch *ret_launch) {
                              .cpu_count = options->cpu_count,
                              .nice = options->nice,
                              .cgroup = options->cgroup,
-                             .die_with_parent = options->daemon && !process->guarded};
+                             .die_with_parent = process->tied};
+}
+
+const char *mpx_launch_say(const mpx_launch *launch, mpx_stage stage,
+                           char text[MPX_STAGE_TEXT_SIZE]) {
+  const char *path = !launch                     ? NULL
+                     : stage == MPX_STAGE_CWD    ? launch->cwd
+                     : stage == MPX_STAGE_CGROUP ? launch->cgroup
+                     : stage == MPX_STAGE_EXEC   ? launch->path
+                                                 : NULL;
+  size_t cpus = launch && stage == MPX_STAGE_AFFINITY ? launch->cpu_count : 0;
+  const char *quote = path ? "'" : "";
+  int used = snprintf(text, MPX_STAGE_TEXT_SIZE, "%s%s%s%s%s", mpx_os_stage_text(stage),
+                      path ? " " : "", quote, path ? path : "", quote);
+  for (size_t i = 0; i < cpus && used < MPX_STAGE_TEXT_SIZE; i++)
+    used += snprintf(text + used, MPX_STAGE_TEXT_SIZE - (size_t)used, "%s%d", i == 0 ? " to " : ",",
+                     launch->cpus[i]);
+  return text;
 }

@@ -60,9 +60,11 @@ static int poll_waitable(mpx_waitable *self, mproc_handle *ret_handle, bool *ret
   return r;
 }
 
-static int create(mproc_process **ret_process, mproc_entry *entry, const void *arg, size_t size,
-                  const char *const *argv, const mproc_process_options *options) {
-  int r = mpx_log_from_environment();
+static int make(mproc_process **ret_process, mproc_entry *entry, const void *arg, size_t size,
+                const char *const *argv, const mproc_process_options *options) {
+  int r = mpx_check_not_null(ret_process, "ret_process");
+  if (r == 0)
+    r = mpx_log_from_environment();
   if (r < 0)
     return r;
   mproc_process *process = mpx_registry_new();
@@ -76,6 +78,14 @@ static int create(mproc_process **ret_process, mproc_entry *entry, const void *a
     (void)mproc_process_close(process);
   else
     *ret_process = process;
+  return r;
+}
+
+static int create(mproc_process **ret_process, mproc_entry *entry, const void *arg, size_t size,
+                  const char *const *argv, const mproc_process_options *options) {
+  mpx_os_cancel_hold();
+  int r = make(ret_process, entry, arg, size, argv, options);
+  mpx_os_cancel_release();
   return r;
 }
 
@@ -112,7 +122,7 @@ static int start_by_method(mproc_process *process) {
   }
 }
 
-int mproc_process_start(mproc_process *process) {
+static int start(mproc_process *process) {
   int r = lock_usable(process);
   if (r < 0)
     return r;
@@ -126,14 +136,24 @@ int mproc_process_start(mproc_process *process) {
                     "entry again",
                     process->name);
   process->started_at = mpx_os_now();
-  mpx_os_stdio_ensure(); /* else a pipe of ours becomes the child's standard input */
-  r = start_by_method(process);
+  r = mpx_options_recheck(process);
+  if (r == 0) {
+    mpx_os_stdio_ensure(); /* else a pipe of ours becomes the child's standard input */
+    r = start_by_method(process);
+  }
   mpx_os_mutex_lock(&process->lock);
   process->phase = r < 0 ? MPX_PHASE_CREATED : MPX_PHASE_RUNNING;
   unlock(process);
   if (r == 0)
     mpx_log(MPROC_LOG_DEBUG, "started '%s' as process %lld", process->name,
             (long long)process->child.pid);
+  return r;
+}
+
+int mproc_process_start(mproc_process *process) {
+  mpx_os_cancel_hold();
+  int r = start(process);
+  mpx_os_cancel_release();
   return r;
 }
 
@@ -163,6 +183,9 @@ int mpx_process_reap(mproc_process *process) {
     return r < 0 ? mpx_fail_code(r, "cannot ask for the status of the process") : 0;
   process->ended_at = mpx_os_now();
   process->phase = MPX_PHASE_ENDED;
+  /* At an exec the kernel counts the memory before it as the child's own, and that was ours. */
+  if (process->exit.has_rusage && process->exit.rusage.max_rss_bytes <= process->parent_peak)
+    process->exit.rusage.max_rss_bytes = -1;
   complete_from_record(process);
   if (process->server)
     mpx_relay_forget(process);
@@ -177,6 +200,7 @@ int mproc_process_join(mproc_process *process, int timeout_ms) {
   int r = lock_started(process); /* says what is wrong with the object, if anything */
   if (r < 0)
     return r;
+  mpx_os_cancel_hold(); /* a joiner that never leaves would keep the object from being closed */
   process->joiners++;
   unlock(process);
   mproc_wait_item item = {.kind = MPROC_WAIT_PROCESS, .object = process};
@@ -184,6 +208,7 @@ int mproc_process_join(mproc_process *process, int timeout_ms) {
   mpx_os_mutex_lock(&process->lock);
   process->joiners--;
   unlock(process);
+  mpx_os_cancel_release();
   if (r == -EAGAIN)
     return mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
   if (r == -ETIMEDOUT)
@@ -232,9 +257,7 @@ int mproc_process_interrupt(mproc_process *process) {
   return send_signal(process, MPX_SIGNAL_INTERRUPT);
 }
 
-int mproc_process_close(mproc_process *process) {
-  if (!process)
-    return 0;
+static int close_process(mproc_process *process) {
   int r = lock_usable(process);
   if (r < 0)
     return r;
@@ -244,8 +267,7 @@ int mproc_process_close(mproc_process *process) {
   if (!runs && !joined) {
     process->phase = MPX_PHASE_CLOSED;
     process->waitable.kind = 0;
-    mpx_os_close(process->child.sentinel);
-    process->child.sentinel = MPX_NO_HANDLE;
+    mpx_registry_forget_child(process);
     free(process->copy);
     process->copy = NULL;
   }
@@ -255,6 +277,15 @@ int mproc_process_close(mproc_process *process) {
                     runs ? "still runs; join or kill it" : "is being joined; let that return");
   mpx_registry_retire(process);
   return 0;
+}
+
+int mproc_process_close(mproc_process *process) {
+  if (!process)
+    return 0;
+  mpx_os_cancel_hold();
+  int r = close_process(process);
+  mpx_os_cancel_release();
+  return r;
 }
 
 /* ---- what is known about it ------------------------------------------------------------------ */
@@ -273,7 +304,9 @@ const char *mproc_process_name(mproc_process *process) {
 }
 
 int mproc_process_status(mproc_process *process, mproc_status *ret_status) {
-  int r = lock_usable(process);
+  int r = mpx_check_not_null(ret_status, "ret_status");
+  if (r == 0)
+    r = lock_usable(process);
   if (r < 0)
     return r;
   r = mpx_process_reap(process);
@@ -300,7 +333,9 @@ finish:
 }
 
 int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage) {
-  int r = lock_started(process);
+  int r = mpx_check_not_null(ret_rusage, "ret_rusage");
+  if (r == 0)
+    r = lock_started(process);
   if (r < 0)
     return r;
   r = mpx_process_reap(process);
@@ -320,7 +355,9 @@ int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage) {
 }
 
 int mproc_process_sentinel(mproc_process *process, mproc_handle *ret_handle) {
-  int r = lock_started(process);
+  int r = mpx_check_not_null(ret_handle, "ret_handle");
+  if (r == 0)
+    r = lock_started(process);
   if (r < 0)
     return r;
   *ret_handle = process->child.sentinel;

@@ -32,7 +32,7 @@ typedef struct mpx_transient {
 
 /* Everything before `phase` is fixed from create to close. The rest is guarded by `lock`, except
  * that only the thread inside start touches `transient` and writes `child`, under the registry's
- * lock. */
+ * lock; the kernel writes child.newborn (see mpx_os_spawn). */
 struct mproc_process {
   mpx_waitable waitable;
   mpx_os_mutex lock; /* made once: a late caller may hold it while the memory is used again */
@@ -54,7 +54,9 @@ struct mproc_process {
 
   mpx_phase phase;
   unsigned joiners; /* threads inside join: they keep it from being closed */
-  /* a daemon that the guardian kills, because the starting thread may end first */
+  bool tied;        /* a daemon that the kernel kills with us: the main thread starts it */
+  /* a daemon that the guardian kills, because the starting thread may end first, or the child may
+   * drop the privileges with which the kernel tied it */
   bool guarded;
   bool watched;              /* the guardian knows of it; guarded by the guardian's lock */
   mpx_member member;         /* 0: a command */
@@ -63,6 +65,7 @@ struct mproc_process {
   mpx_child child;
   mpx_transient transient;
   int64_t started_at, ended_at;
+  int64_t parent_peak; /* at the child's exec, in bytes; 0: there was none */
   mpx_exit exit;
 };
 
@@ -72,18 +75,31 @@ struct mproc_process {
  * why. */
 int mpx_options_take(mproc_process *process, const mproc_process_options *options, const void *arg,
                      size_t size, const char *const *argv);
+/* Whether the handles are still open that were borrowed at create: the number of one that is not
+ * would become that of a handle of ours. -EBADF, says which. */
+int mpx_options_recheck(const mproc_process *process);
 /* Whether a child has anything to do to itself that may fail. */
 bool mpx_options_need_report(const mproc_process_options *options);
-/* The part of a launch that comes from the options, once `guarded` is known. */
+/* The part of a launch that comes from the options, once `tied` is known. */
 void mpx_options_launch(const mproc_process *process, mpx_launch *ret_launch);
+/* What a child failed at: the stage with the path or the CPUs that `launch` gave for it; NULL:
+ * the stage alone. Returns `text`. */
+enum { MPX_STAGE_TEXT_SIZE = 256 };
+const char *mpx_launch_say(const mpx_launch *launch, mpx_stage stage,
+                           char text[MPX_STAGE_TEXT_SIZE]);
 
 /* ---- registry.c */
 
+/* Handlers around every fork, once; else made at the first use. */
+void mpx_registry_prepare(void);
 mproc_process *mpx_registry_new(void);
 /* To the pool; its memory stays an mproc_process for ever, so that a late use is noticed. */
 void mpx_registry_retire(mproc_process *process);
 void mpx_registry_lock(void);
 void mpx_registry_unlock(void);
+/* Closes the handles of process->child, so that no fork by another thread takes the numbers for
+ * those of a child. */
+void mpx_registry_forget_child(mproc_process *process);
 /* In a fresh forked child: closes what belongs to the parent's objects, and forgets them. */
 void mpx_registry_reset_in_child(void);
 /* Calls `visit` for every object of this process, without the lock held. -ENOMEM. */
@@ -108,6 +124,11 @@ void mpx_relay_forget(mproc_process *process);
 
 /* Takes the status if it ended. 1: ended, 0: runs. */
 int mpx_process_reap(mproc_process *process);
+
+/* ---- status.c */
+
+/* How it ended, in words without a time; returns their length, as snprintf. */
+int mpx_exit_say(const mpx_exit *exit, char *text, size_t size);
 
 /* ---- exit.c */
 

@@ -32,6 +32,11 @@ void mpx_registry_lock(void) {
   prepare();
 }
 
+void mpx_registry_prepare(void) {
+  mpx_registry_lock();
+  mpx_registry_unlock();
+}
+
 void mpx_registry_unlock(void) {
   mpx_os_mutex_unlock(&registry.lock);
 }
@@ -52,7 +57,7 @@ mproc_process *mpx_registry_new(void) {
     mpx_os_mutex_lock(&process->lock);
     memset(&process->entry, 0, sizeof *process - offsetof(mproc_process, entry));
     mpx_os_mutex_unlock(&process->lock);
-    process->child.sentinel = MPX_NO_HANDLE;
+    process->child = (mpx_child)MPX_NO_CHILD;
     process->transient = (mpx_transient)MPX_TRANSIENT_NONE;
     mpx_list_append(&registry.live, &process->link);
   }
@@ -68,10 +73,17 @@ void mpx_registry_retire(mproc_process *process) {
   mpx_registry_unlock();
 }
 
+void mpx_registry_forget_child(mproc_process *process) {
+  mpx_registry_lock();
+  mpx_os_child_close(&process->child);
+  mpx_registry_unlock();
+}
+
 void mpx_registry_reset_in_child(void) {
   for (mpx_list *node = registry.live.next; node != &registry.live; node = node->next) {
     mproc_process *process = mpx_list_entry(node, mproc_process, link);
     mpx_os_close(process->child.sentinel);
+    mpx_os_close(process->child.newborn);
     mpx_transient_close(&process->transient);
   }
   /* Not freed: the child's copy of the program still has pointers to them. Each says

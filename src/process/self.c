@@ -52,8 +52,11 @@ static int fail_foreign(void) {
 }
 
 int mproc_current_process(mproc_process_info *ret_info) {
-  if (mpx_family_is_foreign())
-    return fail_foreign();
+  int r = mpx_check_not_null(ret_info, "ret_info");
+  if (r == 0 && mpx_family_is_foreign())
+    r = fail_foreign();
+  if (r < 0)
+    return r;
   *ret_info = self.info;
   ret_info->pid = mpx_os_pid();
   return 0;
@@ -68,7 +71,9 @@ static int check_has_parent(void) {
 }
 
 int mproc_parent_process(mproc_process_info *ret_info) {
-  int r = check_has_parent();
+  int r = mpx_check_not_null(ret_info, "ret_info");
+  if (r == 0)
+    r = check_has_parent();
   if (r == 0)
     *ret_info = self.parent_info;
   return r;
@@ -82,7 +87,9 @@ int mproc_parent_is_alive(void) {
 /* The handle is opened by pid, and that is safe only if the parent still lives afterwards: then the
  * pid was its own all the time. A parent that is dead has a sentinel that says so. */
 int mproc_parent_sentinel(mproc_handle *ret_handle) {
-  int r = check_has_parent();
+  int r = mpx_check_not_null(ret_handle, "ret_handle");
+  if (r == 0)
+    r = check_has_parent();
   if (r < 0)
     return r;
   mpx_os_mutex_lock(&sentinel_lock);
@@ -108,6 +115,9 @@ void mpx_inherited_set(const mproc_inherit *items, size_t count) {
 
 int mproc_inherited(const char *name, mproc_handle *ret_handle) {
   char list[256] = "";
+  int r = mpx_check_not_null(ret_handle, "ret_handle");
+  if (r < 0)
+    return r;
   for (size_t i = 0; name && i < self.inherited_count; i++) {
     if (strcmp(self.inherited[i].name, name) == 0) {
       *ret_handle = self.inherited[i].handle;

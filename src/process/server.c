@@ -349,7 +349,7 @@ static int execute(mpx_server *server, launch_plan *plan) {
                                      .orphan = true},
                           .title = "mproc:forkserver",
                           .record = server->transient.record};
-  mpx_child child = {.sentinel = MPX_NO_HANDLE};
+  mpx_child child = MPX_NO_CHILD;
   mpx_stage stage;
   int r = mpx_boot_spawn(&boot, &child, &stage);
   plan->pid = r == 0 ? child.pid : 0;

@@ -79,10 +79,13 @@ static int list_kept(const mproc_process *process, spawn_plan *plan) {
   return 0;
 }
 
-static int say_stage(const mproc_process *process, const char *path, int r, mpx_stage stage) {
+static int say_stage(const mproc_process *process, const mpx_launch *launch, int r,
+                     mpx_stage stage) {
+  char text[MPX_STAGE_TEXT_SIZE];
   if (stage == MPX_STAGE_EXEC)
-    return mpx_fail(r, "cannot execute '%s' for '%s': %s", path, process->name, mproc_strerror(r));
-  return mpx_fail(r, "'%s': %s failed: %s%s", process->name, mpx_os_stage_text(stage),
+    return mpx_fail(r, "cannot execute '%s' for '%s': %s", launch->path, process->name,
+                    mproc_strerror(r));
+  return mpx_fail(r, "'%s': %s failed: %s%s", process->name, mpx_launch_say(launch, stage, text),
                   mproc_strerror(r), mpx_os_limit_text(r));
 }
 
@@ -96,7 +99,10 @@ static int execute(mproc_process *process, spawn_plan *plan) {
   boot.launch.keep_count = plan->keep_count;
   mpx_stage stage;
   int r = mpx_boot_spawn(&boot, &process->child, &stage);
-  return r < 0 ? say_stage(process, plan->executable, r, stage) : 0;
+  process->parent_peak = mpx_os_peak_rss();
+  if (r == 0)
+    r = mpx_start_name_child(process);
+  return r < 0 ? say_stage(process, &boot.launch, r, stage) : 0;
 }
 
 static int spawn_once(mproc_process *process, spawn_plan *plan) {

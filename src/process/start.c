@@ -51,8 +51,7 @@ static int make_handles(mproc_process *process, bool report) {
 }
 
 static void forget_child(mproc_process *process) {
-  mpx_os_close(process->child.sentinel);
-  process->child = (mpx_child){.sentinel = MPX_NO_HANDLE};
+  mpx_registry_forget_child(process);
   if (process->member)
     mpx_family_bury(process->member);
   process->member = 0;
@@ -63,11 +62,8 @@ int mpx_start_begin(mproc_process *process, mpx_method method, bool report) {
   if (r < 0)
     return r;
   process->server = 0;
-  /* a forkserver sees to its workers itself */
-  process->guarded =
-      process->options.daemon && method != MPX_METHOD_FORKSERVER && !mpx_os_is_main_thread();
-  if (process->guarded)
-    r = mpx_guardian_ensure();
+  if (method != MPX_METHOD_FORKSERVER) /* which sees to its workers itself */
+    r = mpx_guardian_tie(process);
   if (r == 0)
     r = make_handles(process, report);
   if (r < 0)
@@ -89,13 +85,46 @@ static void open_gate(mproc_process *process) {
     mpx_os_word_wake_all(&slot->gate);
 }
 
-void mpx_start_remove_child(mproc_process *process) {
-  mpx_exit status;
+int mpx_start_name_child(mproc_process *process) {
+  mpx_registry_lock();
+  int r = mpx_os_child_name(&process->child);
+  mpx_registry_unlock();
+  if (r < 0) /* out of descriptors: a child that cannot be named must not run */
+    mpx_os_child_discard(&process->child);
+  return r;
+}
+
+static void remove_child(mproc_process *process, mpx_exit *ret_status) {
   mpx_poll_item item = {.handle = process->child.sentinel};
   process->watched = false;
   (void)mpx_os_child_signal(&process->child, MPX_SIGNAL_KILL);
-  while (mpx_os_child_poll(&process->child, &status) == 0)
+  *ret_status = (mpx_exit){.state = MPROC_STATE_UNKNOWN};
+  while (mpx_os_child_poll(&process->child, ret_status) == 0) {
+    if (item.ready) /* and yet not ended: a tracer has the zombie */
+      mpx_os_sleep(MPX_NS_PER_MS);
     (void)mpx_os_poll(&item, 1, mpx_os_now() + 100 * MPX_NS_PER_MS);
+  }
+}
+
+void mpx_start_remove_child(mproc_process *process) {
+  mpx_exit status;
+  remove_child(process, &status);
+}
+
+/* Its status is all that a child without a report tells. */
+static int remove_silent_child(mproc_process *process) {
+  char how[64];
+  mpx_exit status;
+  mpx_poll_item item = {.handle = process->child.sentinel};
+  /* the report's end comes a moment before the child's: our signal must not become its cause */
+  (void)mpx_os_poll(&item, 1, mpx_os_now() + 100 * MPX_NS_PER_MS);
+  remove_child(process, &status);
+  (void)mpx_exit_say(&status, how, sizeof how);
+  return mpx_fail(MPROC_EBOOT,
+                  "'%s' (process %lld) ended before its entry ran (%s); does its program call "
+                  "mproc_init() first in main()%s?",
+                  process->name, (long long)process->child.pid, how,
+                  process->options.limit_count ? ", and do options.limits leave it enough" : "");
 }
 
 int64_t mpx_start_deadline(const mproc_process *process) {
@@ -103,10 +132,13 @@ int64_t mpx_start_deadline(const mproc_process *process) {
   return mpx_deadline(mpx_os_now(), timeout_ms ? timeout_ms : DEFAULT_START_TIMEOUT_MS);
 }
 
+/* 1: the child ended without a word. */
 static int await_report(mproc_process *process) {
   int64_t deadline = mpx_start_deadline(process);
+  mpx_registry_lock();
   mpx_os_close(process->transient.report[1]); /* the child's end */
   process->transient.report[1] = MPX_NO_HANDLE;
+  mpx_registry_unlock();
   return mpx_report_receive(process->transient.report[0], &process->child, deadline, process->name);
 }
 
@@ -123,7 +155,9 @@ int mpx_start_end(mproc_process *process, int r) {
     open_gate(process);
   if (r == 0 && process->transient.report[0] != MPX_NO_HANDLE)
     r = await_report(process);
-  if (r < 0 && has_child)
+  if (r > 0)
+    r = remove_silent_child(process);
+  else if (r < 0 && has_child)
     mpx_start_remove_child(process);
   return mpx_start_finish(process, r);
 }

@@ -14,6 +14,9 @@ int mpx_start_end(mproc_process *process, int r);
 /* The end of it: closes what only the start needed, after a failure the sentinel too. */
 int mpx_start_finish(mproc_process *process, int r);
 int64_t mpx_start_deadline(const mproc_process *process);
+/* Names a child that was made just now, or ends it. No fork by another thread has a handle of it
+ * that the registry does not know. */
+int mpx_start_name_child(mproc_process *process);
 /* A child that failed, or took too long, is gone before start returns. */
 void mpx_start_remove_child(mproc_process *process);
 

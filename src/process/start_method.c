@@ -25,6 +25,9 @@ int mproc_get_all_start_methods(const char *const **ret_names) {
   static const char *const all[] = {"fork", "spawn", "forkserver", NULL};
   static const char *const with_fork[] = {"fork", "spawn", NULL};
   static const char *const without_fork[] = {"spawn", NULL};
+  int r = mpx_check_not_null(ret_names, "ret_names");
+  if (r < 0)
+    return r;
   bool server = mpx_os_has_fork() && mpx_os_can_send_handles();
   *ret_names = server ? all : mpx_os_has_fork() ? with_fork : without_fork;
   return server ? 3 : mpx_os_has_fork() ? 2 : 1;
@@ -98,15 +101,19 @@ void mpx_method_inherit(mpx_method chosen) {
 
 int mproc_get_start_method(const char **ret_method) {
   mpx_method method;
-  int r = mpx_method_in_use(&method);
+  int r = mpx_check_not_null(ret_method, "ret_method");
+  if (r == 0)
+    r = mpx_method_in_use(&method);
   if (r == 0)
     *ret_method = names[method];
   return r;
 }
 
 int mproc_get_start_method_if_set(const char **ret_method) {
-  *ret_method = mpx_method_name(mpx_method_chosen());
-  return 0;
+  int r = mpx_check_not_null(ret_method, "ret_method");
+  if (r == 0)
+    *ret_method = mpx_method_name(mpx_method_chosen());
+  return r;
 }
 
 int mproc_set_start_method(const char *method, int force) {

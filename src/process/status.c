@@ -21,7 +21,9 @@ static void collect(mproc_process *process, void *user) {
 
 int mproc_active_children(mproc_process **children, size_t capacity) {
   active into = {.children = children, .capacity = children ? capacity : 0};
+  mpx_os_cancel_hold();
   mpx_registry_visit(collect, &into);
+  mpx_os_cancel_release();
   return (int)into.count;
 }
 
@@ -31,8 +33,25 @@ static void append_peak(const mproc_status *status, char *text, size_t size, int
                    (long long)((status->max_rss_bytes + 500000) / 1000000));
 }
 
-const char *mproc_strstatus(const mproc_status *status, char *buffer, size_t size) {
+int mpx_exit_say(const mpx_exit *exit, char *text, size_t size) {
   char name[32];
+  if (exit->state == MPROC_STATE_EXITED)
+    return snprintf(text, size, "exited with code %d", exit->code);
+  if (exit->state == MPROC_STATE_SIGNALED)
+    return snprintf(text, size, "killed by %s%s",
+                    mpx_os_signal_name(exit->signal, name, sizeof name),
+                    exit->core_dumped ? " (core dumped)" : "");
+  return snprintf(text, size, "its status is unknown");
+}
+
+const char *mproc_strstatus(const mproc_status *status, char *buffer, size_t size) {
+  char how[64];
+  if (!status || !buffer)
+    return "";
+  const mpx_exit exit = {.state = status->state,
+                         .code = status->code,
+                         .signal = status->signal,
+                         .core_dumped = status->core_dumped != 0};
   double seconds = (double)status->run_time_ns / 1e9;
   int used = 0;
   switch (status->state) {
@@ -43,12 +62,9 @@ const char *mproc_strstatus(const mproc_status *status, char *buffer, size_t siz
     (void)snprintf(buffer, size, "running for %.1f s", seconds);
     return buffer;
   case MPROC_STATE_EXITED:
-    used = snprintf(buffer, size, "exited with code %d after %.1f s", status->code, seconds);
-    break;
   case MPROC_STATE_SIGNALED:
-    used = snprintf(buffer, size, "killed by %s%s after %.1f s",
-                    mpx_os_signal_name(status->signal, name, sizeof name),
-                    status->core_dumped ? " (core dumped)" : "", seconds);
+    (void)mpx_exit_say(&exit, how, sizeof how);
+    used = snprintf(buffer, size, "%s after %.1f s", how, seconds);
     break;
   case MPROC_STATE_UNKNOWN:
     used = snprintf(buffer, size, "ended after %.1f s, status unknown", seconds);
@@ -72,7 +88,7 @@ static int result_of(mproc_process *process) {
                   mproc_strstatus(&status, text, sizeof text));
 }
 
-int mproc_run(mproc_entry *entry, const void *arg, size_t size) {
+static int run(mproc_entry *entry, const void *arg, size_t size) {
   mproc_process *process;
   int r = mproc_process_create(&process, entry, arg, size, NULL);
   if (r < 0)
@@ -83,5 +99,12 @@ int mproc_run(mproc_entry *entry, const void *arg, size_t size) {
   if (r == 0)
     r = result_of(process);
   (void)mproc_process_close(process);
+  return r;
+}
+
+int mproc_run(mproc_entry *entry, const void *arg, size_t size) {
+  mpx_os_cancel_hold();
+  int r = run(entry, arg, size);
+  mpx_os_cancel_release();
   return r;
 }

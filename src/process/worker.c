@@ -127,7 +127,9 @@ static int apply(const mpx_worker_call *call, const job *all) {
                        .cpu_count = (size_t)body->cpus.size / sizeof(int),
                        .nice = body->nice,
                        .cgroup = string_at(all, body->cgroup)};
+  const mpx_launch *applied = NULL; /* what comes before is the asker's own, not an option */
   mpx_stage stage = MPX_STAGE_STREAMS;
+  char text[MPX_STAGE_TEXT_SIZE];
   for (int i = 0; i < 3; i++)
     if (all->request->streams[i] == MPX_STREAM_NULL)
       streams[i].kind = MPROC_STREAM_NULL;
@@ -139,11 +141,13 @@ static int apply(const mpx_worker_call *call, const job *all) {
   }
   if (r == 0)
     r = mpx_os_surroundings_apply(&all->request->surroundings, call->now, all->cwd, &stage);
-  if (r == 0)
+  if (r == 0) {
+    applied = &launch;
     r = mpx_os_apply(&launch, call->server_pid, &stage);
+  }
   mpx_os_close(all->cwd);
-  return r < 0 ? mpx_fail(r, "%s failed: %s%s", mpx_os_stage_text(stage), mproc_strerror(r),
-                          mpx_os_limit_text(r))
+  return r < 0 ? mpx_fail(r, "%s failed: %s%s", mpx_launch_say(applied, stage, text),
+                          mproc_strerror(r), mpx_os_limit_text(r))
                : 0;
 }
 
@@ -286,6 +290,7 @@ void mpx_worker_run(const mpx_worker_call *call) {
   mpx_method_inherit((mpx_method)all.body->chosen_method);
   mpx_self_set(member);
   mpx_os_set_process_name(slot->name);
+  mpx_child_set_barrier();
   mpx_after_fork_run();
   MPROC_CRASH_POINT("worker.ready");
   if (!announce(slot, MPX_BIRTH_DONE))

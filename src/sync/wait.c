@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 enum { RECHECK_MS = 100, ITEMS_ON_STACK = 16 };
+#define SHORTEST_PAUSE_NS (20 * 1000)
+#define LONGEST_PAUSE_NS (2 * MPX_NS_PER_MS)
 
 static int poll_object(mproc_wait_item *item, size_t index, mpx_poll_item *poll, bool *recheck) {
   mpx_waitable *object = item->object;
@@ -22,11 +24,14 @@ static int poll_object(mproc_wait_item *item, size_t index, mpx_poll_item *poll,
 }
 
 /* Asks the objects; leaves handles to be polled in `polls`. Returns how many items are known
- * ready. */
-static int ask_objects(mproc_wait_item *items, size_t count, mpx_poll_item *polls, bool *recheck) {
+ * ready. *ret_held: some handle was readable, yet its object is not ready, so that poll(2) would
+ * return at once: a tracer has the zombie. */
+static int ask_objects(mproc_wait_item *items, size_t count, mpx_poll_item *polls, bool *recheck,
+                       bool *ret_held) {
   int ready = 0;
-  *recheck = false;
+  *recheck = *ret_held = false;
   for (size_t i = 0; i < count; i++) {
+    bool was_readable = polls[i].ready;
     polls[i] = (mpx_poll_item){.handle = MPX_NO_HANDLE};
     if (items[i].ready) {
       ready++;
@@ -45,6 +50,7 @@ static int ask_objects(mproc_wait_item *items, size_t count, mpx_poll_item *poll
       if (r < 0)
         return r;
       items[i].ready = r;
+      *ret_held |= was_readable && r == 0;
       ready += r;
       break;
     }
@@ -75,16 +81,23 @@ static int poll_handles(mproc_wait_item *items, size_t count, mpx_poll_item *pol
 static int wait_items(mproc_wait_item *items, size_t count, int all, int timeout_ms,
                       mpx_poll_item *polls) {
   int64_t deadline = mpx_deadline(mpx_os_now(), timeout_ms);
+  int64_t pause = SHORTEST_PAUSE_NS;
   int wanted = all ? (int)count : 1;
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     items[i].ready = 0;
+    polls[i].ready = false;
+  }
   for (bool last = timeout_ms == 0;; last = mpx_os_now() >= deadline) {
-    bool recheck;
-    int known = ask_objects(items, count, polls, &recheck);
+    bool recheck, held;
+    int known = ask_objects(items, count, polls, &recheck, &held);
     if (known < 0)
       return known;
     if (known == (int)count)
       return known;
+    if (held && !last) {
+      mpx_os_sleep(pause);
+      pause = pause < LONGEST_PAUSE_NS / 2 ? 2 * pause : LONGEST_PAUSE_NS;
+    }
     int64_t until = deadline;
     if (known >= wanted || last)
       until = 0; /* one more look at the handles, without waiting */
@@ -103,8 +116,13 @@ static int wait_items(mproc_wait_item *items, size_t count, int all, int timeout
 }
 
 int mproc_wait(mproc_wait_item *items, size_t count, int all, int timeout_ms) {
-  if (!items || count == 0 || count > INT32_MAX)
+  if (!items || count == 0)
     return mpx_fail(-EINVAL, "mproc_wait needs at least one item");
+  if (count > INT32_MAX)
+    return mpx_fail(-EINVAL, "%zu items are more than mproc_wait takes", count);
+  if (timeout_ms < MPROC_FOREVER)
+    return mpx_fail(-EINVAL, "timeout_ms is %d; 0 tries, MPROC_FOREVER (-1) has no end",
+                    timeout_ms);
   mpx_poll_item few[ITEMS_ON_STACK];
   mpx_poll_item *polls = count <= ITEMS_ON_STACK ? few : malloc(count * sizeof *polls);
   if (!polls)

@@ -55,6 +55,7 @@ static int report_on(fixture *f) {
   mpx_stage stage;
   CHECK_OK(mpx_os_child_prepare(&child, &held));
   CHECK_OK(mpx_boot_spawn(&boot, &child, &stage));
+  CHECK_OK(mpx_os_child_name(&child));
   mpx_os_close(f->report[1]);
   int r = mpx_report_receive(f->report[0], &child, mpx_deadline(mpx_os_now(), JOIN_MS), "a-child");
   CHECK_EQ(waitpid((pid_t)child.pid, NULL, 0), child.pid);
@@ -62,6 +63,8 @@ static int report_on(fixture *f) {
   mpx_os_close(child.sentinel);
   mpx_os_close(f->report[0]);
   mpx_os_close(handle);
+  if (r == 1) /* ended without a word */
+    r = MPROC_EBOOT;
   CHECK(r < 0);
   return r;
 }

@@ -75,7 +75,7 @@ TEST(object_is_that_of_any_process) {
   CHECK_OK(mproc_process_join(process, 10000));
   CHECK(is_readable(sentinel));
   CHECK_OK(mproc_process_rusage(process, &usage));
-  CHECK(usage.max_rss_bytes > 0);
+  CHECK(usage.max_rss_bytes != 0); /* -1: it used less than we do */
   mproc_status status = end_of_child(process);
   CHECK_EQ(status.signal, SIGTERM);
 }
@@ -198,11 +198,11 @@ TEST(limits_cpus_and_nice) {
 TEST(failing_options) {
   int cpu = 4000;
   check_start_fails(COMMAND("true"), &(mproc_process_options){.cwd = "/no/such/folder"}, -ENOENT,
-                    "changing the working directory");
+                    "changing the working directory '/no/such/folder' failed");
   check_start_fails(COMMAND("true"), &(mproc_process_options){.cgroup = "/no/such/cgroup"}, -ENOENT,
-                    "entering the cgroup");
+                    "entering the cgroup '/no/such/cgroup' failed");
   check_start_fails(COMMAND("true"), &(mproc_process_options){.cpus = &cpu, .cpu_count = 1},
-                    -EINVAL, "setting the CPU affinity");
+                    -EINVAL, "setting the CPU affinity to 4000 failed");
 }
 
 TEST(start_again_after_a_failed_start) {

@@ -159,7 +159,8 @@ TEST(executable_that_is_missing) {
 }
 
 TEST(executable_that_ends_without_mproc_init) {
-  check_executable("/bin/true", NULL, MPROC_EBOOT, "ended before its entry ran");
+  check_executable("/bin/true", NULL, MPROC_EBOOT, "ran (exited with code 0); does its program");
+  check_executable("/bin/false", NULL, MPROC_EBOOT, "ran (exited with code 1); does its program");
 }
 
 static void write_script(const char *path, const char *text) {
@@ -176,6 +177,16 @@ TEST(executable_that_never_calls_mproc_init) {
   int64_t start = now_ms();
   check_executable(script, &options, -ETIMEDOUT, "mproc_init()");
   CHECK(now_ms() - start >= 299);
+  CHECK_EQ(unlink(script), 0);
+}
+
+TEST(executable_that_dies) {
+  const char *script = test_tmp_path("dies");
+  const mproc_limit limit = {.resource = MPROC_RESOURCE_CORE};
+  mproc_process_options options = {.limits = &limit, .limit_count = 1};
+  write_script(script, "#!/bin/sh\nkill -s SEGV $$\n");
+  check_executable(script, &options, MPROC_EBOOT, "ended before its entry ran (killed by SIGSEGV)");
+  check_executable(script, &options, MPROC_EBOOT, "do options.limits leave it enough?");
   CHECK_EQ(unlink(script), 0);
 }
 

@@ -222,7 +222,7 @@ static void provoke_EBOOT(void) {
   mproc_context *context;
   CHECK_EQ(mproc_context_create(&context, &settings), 0);
   const mproc_process_options options = {.method = "spawn", .context = context};
-  check_said(start_failing(&options, return_code), MPROC_EBOOT, "ended before its entry ran",
+  check_said(start_failing(&options, return_code), MPROC_EBOOT, "(exited with code 7)",
              "mproc_init()");
   mproc_context_destroy(context);
   CHECK_EQ(unlink(test_tmp_path("ends_at_once")), 0);
@@ -345,4 +345,34 @@ static void provoke_EPOINTER(void) {
   check_said(mproc_heap_free(block + 1), MPROC_EPOINTER, "block", "block");
   CHECK_EQ(mproc_heap_free(block), 0);
   check_said(mproc_heap_free(block), MPROC_EPOINTER, "block", "block");
+}
+
+/* ---- no code of mproc's own ------------------------------------------------------------------ */
+
+TEST(no_place_for_the_result) {
+  const char *const argv[] = {"true", NULL};
+  mproc_process *process = create_with(NULL, return_code, NULL, 0);
+  char text[16] = "untouched";
+  const int results[] = {mproc_process_create(NULL, return_code, NULL, 0, NULL),
+                         mproc_process_create_command(NULL, argv, NULL),
+                         mproc_context_create(NULL, NULL),
+                         mproc_get_context(NULL, "fork"),
+                         mproc_process_status(process, NULL),
+                         mproc_process_rusage(process, NULL),
+                         mproc_process_sentinel(process, NULL),
+                         mproc_get_start_method(NULL),
+                         mproc_get_start_method_if_set(NULL),
+                         mproc_get_all_start_methods(NULL),
+                         mproc_current_process(NULL),
+                         mproc_parent_process(NULL),
+                         mproc_parent_sentinel(NULL),
+                         mproc_inherited("name", NULL),
+                         mproc_heap_stats(NULL)};
+  for (size_t i = 0; i < sizeof results / sizeof results[0]; i++)
+    CHECK_EQ(results[i], -EINVAL);
+  check_said(mproc_process_status(process, NULL), -EINVAL, "ret_status", "is NULL");
+  CHECK(mproc_context_method(NULL) == NULL);
+  CHECK_STR(mproc_strstatus(NULL, text, sizeof text), "");
+  CHECK_STR(mproc_strstatus(&(mproc_status){0}, NULL, 0), "");
+  CHECK_EQ(mproc_process_close(process), 0);
 }

@@ -378,10 +378,10 @@ static int status_of_foreign_exit(int code) {
   return status;
 }
 
-EACH_METHOD(foreign_child_joins_and_ends_nothing) {
+static void leave_all_to_their_parent(void) {
   mproc_process_options daemon = {.daemon = 1};
-  mproc_process *child = start_child(method, sleep_for_ever, NULL, 0, NULL);
-  mproc_process *other = start_child(method, sleep_for_ever, NULL, 0, &daemon);
+  mproc_process *child = start_child(method_in_child, sleep_for_ever, NULL, 0, NULL);
+  mproc_process *other = start_child(method_in_child, sleep_for_ever, NULL, 0, &daemon);
   int64_t start = now_ms();
   int status = status_of_foreign_exit(57);
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 57);
@@ -390,6 +390,12 @@ EACH_METHOD(foreign_child_joins_and_ends_nothing) {
   CHECK_EQ(mproc_process_is_alive(other), 1);
   kill_child(child);
   kill_child(other);
+}
+
+/* In a process of its own: root's has a guardian, and a channel to it. */
+EACH_METHOD(foreign_child_joins_and_ends_nothing) {
+  method_in_child = method;
+  in_child(leave_all_to_their_parent);
 }
 
 static int fork_by_itself(void *arg, size_t size) {

@@ -73,7 +73,8 @@ TEST(preloaded_memory_is_shared_until_written) {
   board *b = new_board();
   for (int i = 0; i < 3; i++) {
     check_exited(ask_context(context, look_at_memory, &b, sizeof b), 0);
-    CHECK(b->code < BIG / 1024 / 2);
+    if (!TEST_HAS_TSAN) /* which copies what a child reads */
+      CHECK(b->code < BIG / 1024 / 2);
   }
   mproc_context_destroy(context);
   CHECK_EQ(mproc_heap_free(b), 0);
@@ -186,7 +187,7 @@ TEST(preload_that_leaves_a_thread_is_reported) {
   mproc_context *context = new_context(preload, 2, 0);
   CHECK(server_of(context) > 1);
   mproc_set_log(NULL, NULL, MPROC_LOG_OFF);
-  CHECK_CONTAINS(logged, "2 threads");
+  CHECK_CONTAINS(logged, TEST_HAS_TSAN ? "3 threads" : "2 threads"); /* and its own */
   mproc_context_destroy(context);
 }
 

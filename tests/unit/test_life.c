@@ -1,5 +1,6 @@
 /* Slots, cells and life words: who is dead and who only looks like it. */
 #include "harness.h"
+#include "in_child.h"
 #include "processes.h"
 
 #include "heap/family.h"
@@ -414,4 +415,44 @@ TEST(sweep_spares_the_living) {
   mpx_family_sweep(true);
   check_alone();
   CHECK_EQ(mproc_heap_free(b), 0);
+}
+
+/* ---- small stacks ---------------------------------------------------------------------------- */
+
+static void *start_everything(void *daemon) {
+  const int code = 42;
+  const char *const argv[] = {"true", NULL};
+  mproc_process_options options = {.daemon = daemon != NULL};
+  FOR_ALL_METHODS(method) {
+    options.method = method;
+    check_exited(start_with(&options, return_code, &code, sizeof code), code);
+  }
+  mproc_process *process = NULL;
+  CHECK_EQ(mproc_process_create_command(&process, argv, &options), 0);
+  CHECK_EQ(mproc_process_start(process), 0);
+  check_exited(process, 0);
+  return NULL;
+}
+
+static size_t small_stack;
+
+/* The family and all else that is made once are made there too. */
+static void start_from_small_stacks(void) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  CHECK_EQ(pthread_attr_init(&attributes), 0);
+  CHECK_EQ(pthread_attr_setstacksize(&attributes, small_stack), 0);
+  for (int daemon = 0; daemon < 2; daemon++) {
+    CHECK_EQ(pthread_create(&thread, &attributes, start_everything, daemon ? &thread : NULL), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+  }
+  CHECK_EQ(pthread_attr_destroy(&attributes), 0);
+}
+
+TEST(start_from_stacks_of_32_and_16_kib) {
+  SKIP_UNDER_VALGRIND("valgrind needs more");
+  if (UNDER_SANITIZER)
+    SKIP("sanitizers need more");
+  for (small_stack = (size_t)32 << 10; small_stack >= (size_t)16 << 10; small_stack /= 2)
+    in_child(start_from_small_stacks);
 }

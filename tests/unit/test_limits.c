@@ -189,6 +189,27 @@ TEST(small_file_limit_in_a_family) {
 
 /* ---- descriptors ----------------------------------------------------------------------------- */
 
+/* Somebody closes a descriptor as soon as the heap is tried at a smaller size. */
+static void let_descriptors_be(void *user, mproc_log_level level, const char *message) {
+  (void)level;
+  if (strstr(message, "trying"))
+    (void)set_soft_limit(RLIMIT_NOFILE, *(rlim_t *)user);
+}
+
+static void make_family_without_descriptors(void) {
+  rlim_t before = set_soft_limit(RLIMIT_NOFILE, 0);
+  mproc_set_log(let_descriptors_be, &before, MPROC_LOG_INFO);
+  CHECK(mproc_heap_alloc(1) == NULL);
+  CHECK_EQ(mproc_last_error(), -EMFILE);
+  CHECK_CONTAINS(mproc_error_detail(), "RLIMIT_NOFILE");
+  (void)set_soft_limit(RLIMIT_NOFILE, before);
+  check_family_works();
+}
+
+TEST(missing_descriptors_make_no_small_heap) {
+  in_child(make_family_without_descriptors);
+}
+
 /* With 0, 1, 2, ... descriptors left, until a start succeeds: each failure is clean. */
 static void start_with_few_descriptors(const char *method, int daemon) {
   const mproc_process_options options = {.method = method, .daemon = daemon};

@@ -600,21 +600,21 @@ static void check_fails(const char *method, const mproc_process_options *options
 
 EACH_METHOD(missing_directory) {
   check_fails(method, &(mproc_process_options){.cwd = "/no/such/folder"}, -ENOENT,
-              "changing the working directory");
+              "changing the working directory '/no/such/folder' failed: No such file");
 }
 
 EACH_METHOD(missing_cgroup) {
   check_fails(method, &(mproc_process_options){.cgroup = "/sys/fs/cgroup/no/such"}, -ENOENT,
-              "entering the cgroup");
+              "entering the cgroup '/sys/fs/cgroup/no/such' failed: No such file");
 }
 
 EACH_METHOD(missing_cpu) {
-  int cpu = 4000;
+  int two[] = {4000, 4001};
+  check_fails(method, &(mproc_process_options){.cpus = two, .cpu_count = 2}, -EINVAL,
+              "setting the CPU affinity to 4000,4001 failed");
+  int cpu = 1 << 30;
   check_fails(method, &(mproc_process_options){.cpus = &cpu, .cpu_count = 1}, -EINVAL,
-              "setting the CPU affinity");
-  cpu = 1 << 30;
-  check_fails(method, &(mproc_process_options){.cpus = &cpu, .cpu_count = 1}, -EINVAL,
-              "setting the CPU affinity");
+              "setting the CPU affinity to 1073741824 failed");
 }
 
 /* Everything is allowed to root. */

@@ -2,6 +2,10 @@
 #include "each_method.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
 
 static int sleep_then_end(void *arg, size_t size) {
   CHECK_EQ(size, sizeof(int));
@@ -138,6 +142,57 @@ EACH_METHOD_LIMIT(forty_items, 60) {
   CHECK_EQ(close(ends[1]), 0);
 }
 
+/* Takes the child as a debugger does, and keeps it for `ms` after its end. */
+static _Noreturn void trace(pid_t child, int ready, int ms) {
+  siginfo_t info;
+  if (ptrace(PTRACE_SEIZE, child, NULL, NULL) < 0)
+    _exit(77);
+  CHECK_EQ(write(ready, "x", 1), 1);
+  CHECK_EQ(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT | __WALL), 0);
+  sleep_ms(ms);
+  CHECK_EQ(waitpid(child, NULL, __WALL), child);
+  _exit(0);
+}
+
+static int end_when_told(void *arg, size_t size) {
+  char byte;
+  (void)size;
+  (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+  return read(*(int *)arg, &byte, 1) == 1 ? 3 : 4;
+}
+
+/* The sentinel says that it ended, and the kernel does not give the status yet. */
+TEST(zombie_of_a_tracer_costs_no_processor) {
+  enum { HELD_MS = 400 };
+  SKIP_UNDER_VALGRIND("valgrind cannot trace");
+  int start[2], ready[2], status;
+  char byte;
+  make_pipe(start);
+  mproc_process *process = start_child("fork", end_when_told, &start[0], sizeof start[0], NULL);
+  make_pipe(ready);
+  pid_t child = (pid_t)mproc_process_pid(process), tracer = fork();
+  if (tracer == 0)
+    trace(child, ready[1], HELD_MS);
+  CHECK_EQ(close(ready[1]), 0);
+  bool traced = read(ready[0], &byte, 1) == 1;
+  CHECK_EQ(write(start[1], "x", 1), 1);
+  int64_t before = now_ms();
+  clock_t used = clock();
+  CHECK_OK(mproc_process_join(process, 10000));
+  used = clock() - used;
+  int64_t took = now_ms() - before;
+  CHECK_EQ(code_of_child(process), 3);
+  CHECK_EQ(waitpid(tracer, &status, 0), tracer);
+  CHECK_EQ(close(start[0]), 0);
+  CHECK_EQ(close(start[1]), 0);
+  CHECK_EQ(close(ready[0]), 0);
+  if (!traced)
+    SKIP("tracing is not allowed here");
+  CHECK_EQ(status, 0);
+  CHECK(took >= HELD_MS / 2);
+  CHECK(used < HELD_MS / 4 * (CLOCKS_PER_SEC / 1000));
+}
+
 static void on_alarm(int number) {
   (void)number;
 }
@@ -170,6 +225,9 @@ TEST(errors_name_the_item) {
   mproc_wait_item items[3] = {good, good, {.kind = (mproc_wait_kind)9}};
   check_refused(NULL, 0, -EINVAL, "at least one item");
   check_refused(items, 0, -EINVAL, "at least one item");
+  check_refused(items, (size_t)1 << 31, -EINVAL, "2147483648 items are more");
+  CHECK_EQ(mproc_wait(items, 1, 0, -2), -EINVAL);
+  CHECK_CONTAINS(mproc_error_detail(), "timeout_ms is -2");
   check_refused(items, 3, -EINVAL, "item 2 has the unknown kind 9");
   items[1] = (mproc_wait_item){0};
   check_refused(items, 2, -EINVAL, "item 1 has the unknown kind 0");

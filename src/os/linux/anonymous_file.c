@@ -35,19 +35,17 @@ static int unnamed_file_in(const char *directory) {
   if (errno == EMFILE || errno == ENFILE)
     return -errno;
 
-  char path[MPX_OS_PATH_SIZE];
-  int length = snprintf(path, sizeof path, "%s/mproc-XXXXXX", directory);
-  if (length < 0 || (size_t)length >= sizeof path)
-    return -ENAMETOOLONG;
+  size_t size = strlen(directory) + sizeof "/mproc-XXXXXX";
+  char *path = malloc(size);
+  if (!path)
+    return -ENOMEM;
+  (void)snprintf(path, size, "%s/mproc-XXXXXX", directory);
   fd = mkostemp(path, O_CLOEXEC);
-  if (fd < 0)
-    return -errno;
-  if (unlink(path) < 0) {
-    int r = -errno;
+  int r = fd < 0 || unlink(path) < 0 ? -errno : 0;
+  free(path);
+  if (r < 0 && fd >= 0)
     (void)close(fd);
-    return r;
-  }
-  return fd;
+  return r < 0 ? r : fd;
 }
 
 int mpx_anonymous_file(const char *name, bool *ret_sealable) {

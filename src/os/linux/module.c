@@ -120,19 +120,18 @@ int mpx_os_self_executable(char path[MPX_OS_PATH_SIZE]) {
 
   if (is_shortage(fd))
     return fail_shortage(fd);
-  char found[MPX_OS_PATH_SIZE] = "";
   bool deleted;
-  fd = path_of(&main_program, found, &deleted) == 0 ? open_same(found, &main_program.identity) : -1;
+  *path = '\0';
+  fd = path_of(&main_program, path, &deleted) == 0 ? open_same(path, &main_program.identity) : -1;
   if (fd < 0)
-    fd = path_of_start(found) == 0 ? open_same(found, &main_program.identity) : -1;
+    fd = path_of_start(path) == 0 ? open_same(path, &main_program.identity) : -1;
   if (fd < 0)
     return mpx_fail(-ENOENT,
                     "the file of the running program was not found (last tried: \"%s\"); is /proc "
                     "mounted, and is the program still in its place?",
-                    found);
+                    path);
   (void)close(fd);
-  memcpy(path, found, strlen(found) + 1);
-  MPX_SAY_ONCE("/proc/self/exe is not the running program: it is executed as %s", found);
+  MPX_SAY_ONCE("/proc/self/exe is not the running program: it is executed as %s", path);
   return 0;
 }
 
@@ -143,24 +142,33 @@ static int fail_replaced(const char *path) {
                   path);
 }
 
-/* The main program's file is reached even when its path is not. */
-static int describe_main(const mpx_loaded *loaded, bool has_path, mpx_module *ret_module) {
-  if (loaded->identity.build_id.kind == MPX_ID_BUILD && has_path) {
-    ret_module->id = loaded->identity.build_id;
-    return 0;
-  }
-  char executable[MPX_OS_PATH_SIZE];
+static int identify_main(const mpx_loaded *loaded, char executable[MPX_OS_PATH_SIZE],
+                         mpx_module_id *ret_id) {
   int r = mpx_os_self_executable(executable);
   if (r < 0)
     return r;
   int fd = open_same(executable, &loaded->identity);
   if (fd < 0)
     return mpx_fail(fd, "cannot read the running program, %s: %s", executable, mproc_strerror(fd));
-  r = id_of_file(fd, &loaded->identity, &ret_module->id);
+  r = id_of_file(fd, &loaded->identity, ret_id);
   (void)close(fd);
-  if (!has_path)
-    memcpy(ret_module->path, executable, strlen(executable) + 1);
   return r < 0 ? mpx_fail_code(r, executable) : 0;
+}
+
+/* The main program's file is reached even when its path is not. */
+static int describe_main(const mpx_loaded *loaded, bool has_path, mpx_module *ret_module) {
+  if (!has_path)
+    return identify_main(loaded, ret_module->path, &ret_module->id);
+  if (loaded->identity.build_id.kind == MPX_ID_BUILD) {
+    ret_module->id = loaded->identity.build_id;
+    return 0;
+  }
+  char *executable = malloc(MPX_OS_PATH_SIZE); /* too large for a small thread's stack */
+  if (!executable)
+    return mpx_fail_code(-ENOMEM, "identifying the program");
+  int r = identify_main(loaded, executable, &ret_module->id);
+  free(executable);
+  return r;
 }
 
 static int describe_library(const mpx_loaded *loaded, bool deleted, mpx_module *ret_module) {
@@ -218,14 +226,16 @@ static int describe_kept(const mpx_loaded *loaded, mpx_module *ret_module) {
     *ret_module = main_module;
     return 0;
   }
-  mpx_module module;
-  int r = describe(loaded, &module);
-  if (r < 0)
-    return r;
-  if (loaded->is_main)
-    remember_main(&module);
-  *ret_module = module;
-  return 0;
+  mpx_module *module = malloc(sizeof *module);
+  if (!module)
+    return mpx_fail_code(-ENOMEM, "identifying a module");
+  int r = describe(loaded, module);
+  if (r == 0 && loaded->is_main)
+    remember_main(module);
+  if (r == 0)
+    *ret_module = *module;
+  free(module);
+  return r;
 }
 
 int mpx_os_module_of(const void *address, mpx_module *ret_module) {

@@ -9,13 +9,11 @@
  *     read the pipe
  *
  * Under valgrind, qemu-user and ThreadSanitizer the memory is not shared: there clone makes a plain
- * copy. The first child tells which by a write of its own, and as long as nobody knows, its failure
- * comes through a pipe. */
+ * copy, whose failure comes through a pipe. A child of its own tells which, once. */
 #define _GNU_SOURCE
 #include "os/crash_point.h"
 #include "os/linux/pidfd.h"
 #include "os/os.h"
-#include "os/posix/child.h"
 #include "os/posix/tsan.h"
 
 #include <errno.h>
@@ -39,8 +37,7 @@
 
 enum { CHILD_STACK_SIZE = 64 * 1024 };
 
-static _Atomic bool memory_is_shared; /* seen to be */
-static _Atomic(void *) spare_stack;   /* of the last child, unless a thread uses it now */
+static _Atomic(void *) spare_stack; /* of the last child, unless a thread uses it now */
 
 typedef struct spawn_failure {
   int32_t code;
@@ -48,7 +45,7 @@ typedef struct spawn_failure {
 } spawn_failure;
 
 typedef struct spawn_call {
-  const mpx_launch *launch;
+  const mpx_launch *launch; /* NULL: a child that only tells whether it shares our memory */
   char *stack;
   pid_t parent;
   mproc_handle report[2]; /* MPX_NO_HANDLE where memory is known to be shared */
@@ -84,6 +81,13 @@ CHILD_CODE static void write_pid(char *marker) {
   *marker = '\0';
 }
 
+/* By the system call: ThreadSanitizer's _exit flushes stdout, and where the memory is a copy that
+ * would be the host's own output, twice. */
+CHILD_CODE _Noreturn static void leave(int code) {
+  for (;;)
+    (void)syscall(SYS_exit_group, code);
+}
+
 CHILD_CODE static void report_failure(spawn_call *call, int code, mpx_stage stage) {
   spawn_failure failure = {.code = code, .stage = (int32_t)stage};
   call->shared = true; /* where it is not, this write is lost */
@@ -111,7 +115,7 @@ CHILD_CODE _Noreturn static void run_child(spawn_call *call) {
     stage = MPX_STAGE_EXEC;
   }
   report_failure(call, r, stage);
-  mpx_os_exit_now(127);
+  leave(127);
 }
 
 CHILD_CODE static int clone_entry(void *call) {
@@ -135,7 +139,7 @@ CHILD_CODE static int make_orphan(void *argument) {
     report_failure(call, -errno, MPX_STAGE_CREATE);
   else
     call->orphan = pid;
-  mpx_os_exit_now(0);
+  leave(0);
 }
 
 static pid_t clone_orphan(spawn_call *call) {
@@ -148,24 +152,37 @@ static pid_t clone_orphan(spawn_call *call) {
   return maker;
 }
 
-/* Returns the pid and stores a pidfd where the kernel gives one. */
+CHILD_CODE static int tell_sharing(void *argument) {
+  spawn_call *call = argument;
+  call->shared = true;
+  leave(0);
+}
+
+/* Its end is as silent as that of the orphan's maker. */
+static pid_t clone_teller(spawn_call *call) {
+  pid_t teller = clone(tell_sharing, call->stack + CHILD_STACK_SIZE, clone_flags(), call);
+  if (teller < 0)
+    return -errno;
+  while (waitpid(teller, NULL, __WALL) < 0 && errno == EINTR)
+    ;
+  return teller;
+}
+
+/* Returns the pid. The kernel writes the number of the pidfd where every fork by another thread
+ * finds it, and before there is a descriptor; a fork copies descriptors first, memory after: no
+ * copy has the one without the other. */
 static pid_t clone_child(spawn_call *call, bool want_pidfd, mpx_child *child) {
-  int pidfd = -1;
   int flags = clone_flags() | SIGCHLD;
   char *top = call->stack + CHILD_STACK_SIZE; /* stacks grow downward wherever mproc runs */
   pid_t pid = -1;
   errno = ENOSYS;
   if (want_pidfd)
-    pid = clone(clone_entry, top, flags | CLONE_PIDFD, call, &pidfd);
+    pid = clone(clone_entry, top, flags | CLONE_PIDFD, call, &child->newborn);
+  if (pid < 0)
+    child->newborn = -1; /* of a child that came to nothing at the last moment */
   if (pid < 0 && (errno == ENOSYS || errno == EINVAL || errno == EPERM))
     pid = clone(clone_entry, top, flags, call);
-  if (pid < 0)
-    return -errno;
-  if (pidfd >= 0) {
-    child->sentinel = pidfd;
-    child->pidfd = true;
-  }
-  return pid;
+  return pid < 0 ? -errno : pid;
 }
 
 static void *take_stack(size_t size) {
@@ -187,7 +204,8 @@ static void give_stack_back(void *stack, size_t size) {
 static pid_t clone_blocked(spawn_call *call, bool want_pidfd, mpx_child *child) {
   sigset_t all, before;
   int cancel_state;
-  size_t stack_size = (call->launch->orphan ? 2 : 1) * (size_t)CHILD_STACK_SIZE;
+  bool orphan = call->launch && call->launch->orphan;
+  size_t stack_size = (orphan ? 2 : 1) * (size_t)CHILD_STACK_SIZE;
   void *stack = take_stack(stack_size);
   if (stack == MAP_FAILED)
     return -errno;
@@ -195,18 +213,40 @@ static pid_t clone_blocked(spawn_call *call, bool want_pidfd, mpx_child *child) 
   (void)sigfillset(&all);
   (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
   (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-  pid_t pid = call->launch->orphan ? clone_orphan(call) : clone_child(call, want_pidfd, child);
+  pid_t pid = orphan         ? clone_orphan(call)
+              : call->launch ? clone_child(call, want_pidfd, child)
+                             : clone_teller(call);
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   (void)pthread_setcancelstate(cancel_state, NULL);
   give_stack_back(stack, stack_size);
   return pid;
 }
 
+/* Whether children share our memory here. */
+static bool memory_is_shared(void) {
+  static _Atomic int known; /* 1: they do, -1: they do not */
+  if (atomic_load(&known) == 0) {
+    spawn_call call = {.launch = NULL};
+    if (clone_blocked(&call, false, NULL) > 0)
+      atomic_store(&known, call.shared ? 1 : -1);
+  }
+  return atomic_load(&known) > 0;
+}
+
+/* Never by a signal: it has ended already, and its pid may be another's. */
+static void reap_failed(const mpx_child *child) {
+  bool pidfd = child->newborn >= 0;
+  siginfo_t info;
+  while (waitid(pidfd ? P_PIDFD : P_PID, (id_t)(pidfd ? child->newborn : child->pid), &info,
+                WEXITED) < 0 &&
+         errno == EINTR)
+    ;
+}
+
 /* Whether the child failed before the exec. With shared memory it has executed or died by now;
  * without, the pipe's end tells when. */
 static bool take_failure(const spawn_call *call, spawn_failure *ret_failure) {
   if (call->shared) {
-    atomic_store(&memory_is_shared, true);
     *ret_failure = call->failure;
     return ret_failure->code != 0;
   }
@@ -218,7 +258,7 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
   spawn_call call = {
       .launch = launch, .parent = getpid(), .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}};
   *ret_stage = MPX_STAGE_CREATE;
-  int r = atomic_load(&memory_is_shared) ? 0 : mpx_os_pipe(call.report);
+  int r = memory_is_shared() ? 0 : mpx_os_pipe(call.report);
   if (r < 0)
     return r;
   bool want_pidfd = mpx_pidfd_available() && child->sentinel == MPX_NO_HANDLE;
@@ -233,18 +273,11 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
     r = failure.code;
     *ret_stage = (mpx_stage)failure.stage;
     if (!launch->orphan)
-      mpx_child_discard(child);
+      reap_failed(child);
     goto finish;
   }
-  if (launch->orphan) {
+  if (launch->orphan)
     child->pid = call.orphan;
-    goto finish;
-  }
-  if (want_pidfd && !child->pidfd) { /* clone knows no pidfds, but the kernel does */
-    r = mpx_child_name(child);
-    if (r < 0)
-      mpx_child_discard(child);
-  }
 finish:
   mpx_os_close(call.report[0]);
   return r;

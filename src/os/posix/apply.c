@@ -83,17 +83,15 @@ static int apply_streams(const mproc_stream *streams) {
 }
 
 static int apply_cgroup(const char *cgroup) {
-  char path[MPX_OS_PATH_SIZE];
-  size_t length = strlen(cgroup);
-  static const char file[] = "/cgroup.procs";
-  if (length + sizeof file > sizeof path)
-    return -ENAMETOOLONG;
-  memcpy(path, cgroup, length);
-  memcpy(path + length, file, sizeof file);
-  int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0)
+  int folder = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0)
     return -errno;
-  int r = write(fd, "0", 1) == 1 ? 0 : -errno;
+  int fd = openat(folder, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+  int r = fd < 0 ? -errno : 0;
+  (void)close(folder);
+  if (r < 0)
+    return r;
+  r = write(fd, "0", 1) == 1 ? 0 : -errno;
   (void)close(fd);
   return r;
 }

@@ -15,8 +15,7 @@
 #include <unistd.h>
 
 int mpx_os_child_prepare(mpx_child *child, mproc_handle *ret_held) {
-  child->sentinel = MPX_NO_HANDLE;
-  child->pidfd = false;
+  *child = (mpx_child)MPX_NO_CHILD;
   if (mpx_pidfd_available()) {
     *ret_held = MPX_NO_HANDLE;
     return 0;
@@ -43,6 +42,11 @@ void mpx_take_rusage(const struct rusage *usage, mpx_exit *ret_exit) {
                                     .major_faults = usage->ru_majflt,
                                     .voluntary_switches = usage->ru_nvcsw,
                                     .involuntary_switches = usage->ru_nivcsw};
+}
+
+int64_t mpx_os_peak_rss(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) < 0 ? 0 : (int64_t)usage.ru_maxrss * 1024;
 }
 
 void mpx_take_wait_status(int status, mpx_exit *ret_exit) {

@@ -26,6 +26,10 @@ mproc_handle mpx_os_stream_handle(int index) {
   return fcntl(index, F_GETFD) < 0 ? MPX_NO_HANDLE : index;
 }
 
+bool mpx_os_is_privileged(void) {
+  return geteuid() == 0;
+}
+
 bool mpx_os_exec_is_secure(void) {
   return getuid() != geteuid() || getgid() != getegid();
 }

@@ -36,14 +36,17 @@ static int make_absolute(char path[MPX_OS_PATH_SIZE], const char *found) {
     memcpy(path, found, strlen(found) + 1);
     return 0;
   }
-  char folder[MPX_OS_PATH_SIZE];
-  return getcwd(folder, sizeof folder) ? join(path, folder, strlen(folder), found) : -errno;
+  if (!getcwd(path, MPX_OS_PATH_SIZE))
+    return -errno;
+  size_t length = strlen(path), found_length = strlen(found);
+  if (length + 1 + found_length >= MPX_OS_PATH_SIZE)
+    return -ENAMETOOLONG;
+  path[length] = '/';
+  memcpy(path + length + 1, found, found_length + 1);
+  return 0;
 }
 
-int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]) {
-  char candidate[MPX_OS_PATH_SIZE];
-  if (*name == '\0')
-    return -ENOENT;
+static int find(const char *name, char path[MPX_OS_PATH_SIZE], char candidate[MPX_OS_PATH_SIZE]) {
   const char *folders = strchr(name, '/') ? "" : getenv("PATH");
   if (!folders)
     folders = "/bin:/usr/bin";
@@ -61,4 +64,15 @@ int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]) {
       return result;
     folders += length + 1;
   }
+}
+
+int mpx_os_find_command(const char *name, char path[MPX_OS_PATH_SIZE]) {
+  if (*name == '\0')
+    return -ENOENT;
+  char *candidate = malloc(MPX_OS_PATH_SIZE); /* too large for a small thread's stack */
+  if (!candidate)
+    return -ENOMEM;
+  int r = find(name, path, candidate);
+  free(candidate);
+  return r;
 }

@@ -3,24 +3,23 @@
 #define _GNU_SOURCE
 #include "os/linux/pidfd.h"
 #include "os/os.h"
-#include "os/posix/child.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A child that is gone before we could name it has a sentinel all the same. */
-static int sentinel_of_the_gone(mpx_child *child) {
-  child->pidfd = false;
-  return mpx_os_ended_sentinel(&child->sentinel);
-}
-
-int mpx_child_name(mpx_child *child) {
+int mpx_os_child_name(mpx_child *child) {
+  if (child->newborn >= 0) {
+    child->sentinel = child->newborn;
+    child->newborn = -1;
+    child->pidfd = true;
+  }
+  if (child->sentinel != MPX_NO_HANDLE) /* else the pipe of mpx_os_child_prepare */
+    return 0;
   int fd = mpx_pidfd_of_child((pid_t)child->pid);
-  if (fd == -ESRCH)
-    return sentinel_of_the_gone(child);
+  if (fd == -ESRCH) /* gone before we could name it: it has a sentinel all the same */
+    return mpx_os_ended_sentinel(&child->sentinel);
   if (fd < 0)
     return fd;
   child->sentinel = fd;
@@ -28,13 +27,19 @@ int mpx_child_name(mpx_child *child) {
   return 0;
 }
 
-void mpx_child_discard(mpx_child *child) {
-  (void)kill((pid_t)child->pid, SIGKILL);
+/* By mpx_os_child_signal, which asks first: the child may be dead and reaped by the host, and its
+ * pid be another's. */
+void mpx_os_child_discard(const mpx_child *child) {
+  (void)mpx_os_child_signal(child, MPX_SIGNAL_KILL);
   while (waitpid((pid_t)child->pid, NULL, 0) < 0 && errno == EINTR)
     continue;
-  mpx_os_close(child->sentinel);
-  child->sentinel = MPX_NO_HANDLE;
-  child->pidfd = false;
+}
+
+void mpx_os_child_close(mpx_child *child) {
+  mpx_child old = *child;
+  *child = (mpx_child)MPX_NO_CHILD;
+  mpx_os_close(old.sentinel);
+  mpx_os_close(old.newborn);
 }
 
 bool mpx_os_has_fork(void) {
@@ -52,10 +57,5 @@ int mpx_os_fork(mpx_child *child) {
   if (pid == 0) /* writes nothing: every page that a child writes to is copied for it */
     return 1;
   child->pid = pid;
-  if (child->sentinel != MPX_NO_HANDLE) /* the pipe of mpx_os_child_prepare */
-    return 0;
-  int r = mpx_child_name(child);
-  if (r < 0) /* out of descriptors: a child that cannot be named must not run */
-    mpx_child_discard(child);
-  return r;
+  return 0;
 }

@@ -18,20 +18,46 @@ void mpx_os_mutex_init(mpx_os_mutex *mutex) {
   *mutex_of(mutex) = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 }
 
+static _Thread_local unsigned cancel_holds;
+static _Thread_local int cancel_state; /* before the first of them */
+
+void mpx_os_cancel_hold(void) {
+  if (cancel_holds++ == 0)
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+}
+
+void mpx_os_cancel_release(void) {
+  if (--cancel_holds == 0)
+    (void)pthread_setcancelstate(cancel_state, NULL);
+}
+
+void mpx_os_cancel_reset(void) {
+  if (cancel_holds > 0) {
+    cancel_holds = 1;
+    mpx_os_cancel_release();
+  }
+}
+
+/* The owner of a lock is not cancelled: close() and others are cancellation points. */
 void mpx_os_mutex_lock(mpx_os_mutex *mutex) {
+  mpx_os_cancel_hold();
   int code = pthread_mutex_lock(mutex_of(mutex));
   mpx_assert(code == 0);
   (void)code;
 }
 
 bool mpx_os_mutex_trylock(mpx_os_mutex *mutex) {
-  return pthread_mutex_trylock(mutex_of(mutex)) == 0;
+  bool locked = pthread_mutex_trylock(mutex_of(mutex)) == 0;
+  if (locked)
+    mpx_os_cancel_hold();
+  return locked;
 }
 
 void mpx_os_mutex_unlock(mpx_os_mutex *mutex) {
   int code = pthread_mutex_unlock(mutex_of(mutex));
   mpx_assert(code == 0);
   (void)code;
+  mpx_os_cancel_release();
 }
 
 static void (*ending_hook)(void);
