@@ -41,6 +41,7 @@ void mpx_registry_unlock(void) {
   mpx_os_mutex_unlock(&registry.lock);
 }
 
+/* The lock is a leaf: the object's own is taken, for a late user of it, in between. */
 mproc_process *mpx_registry_new(void) {
   mproc_process *process = NULL;
   mpx_registry_lock();
@@ -48,19 +49,19 @@ mproc_process *mpx_registry_new(void) {
     process = mpx_list_entry(registry.closed.next, mproc_process, link);
     mpx_list_remove(&process->link);
     registry.closed_count--;
-  } else {
-    process = calloc(1, sizeof *process);
-    if (process)
-      mpx_os_mutex_init(&process->lock);
   }
-  if (process) {
-    mpx_os_mutex_lock(&process->lock);
-    memset(&process->entry, 0, sizeof *process - offsetof(mproc_process, entry));
-    mpx_os_mutex_unlock(&process->lock);
-    process->child = (mpx_child)MPX_NO_CHILD;
-    process->transient = (mpx_transient)MPX_TRANSIENT_NONE;
-    mpx_list_append(&registry.live, &process->link);
-  }
+  mpx_registry_unlock();
+  if (!process && (process = calloc(1, sizeof *process)) != NULL)
+    mpx_os_mutex_init(&process->lock);
+  if (!process)
+    return NULL;
+  mpx_os_mutex_lock(&process->lock);
+  memset(&process->entry, 0, sizeof *process - offsetof(mproc_process, entry));
+  mpx_os_mutex_unlock(&process->lock);
+  process->child = (mpx_child)MPX_NO_CHILD;
+  process->transient = (mpx_transient)MPX_TRANSIENT_NONE;
+  mpx_registry_lock();
+  mpx_list_append(&registry.live, &process->link);
   mpx_registry_unlock();
   return process;
 }
