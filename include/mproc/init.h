@@ -29,16 +29,17 @@ typedef struct mproc_init_options {
 extern "C" {
 #endif
 
-/* Call it as the first statement of main, with the addresses of main's own parameters. Starts no
- * thread and, unless `forkserver` is set, no process, and opens no file. Registers the joining of
- * non-daemon children at exit, as Python does; daemon children are terminated there. A copy that
- * the program makes of itself before its first child, as daemon(3) does, joins its own. `options`
- * may be NULL. Returns 0. Errors: -EINVAL (a reserved field is set, or MPROC_LOG has a bad value;
- * the detail names it), MPROC_EMETHOD or -ENOSYS (MPROC_START_METHOD), what opening the log's file
- * failed with, -ENOMEM, MPROC_ERECORD (the process was given a boot record that is none); with
- * `forkserver` those of mproc_process_start. A set-user-ID program (AT_SECURE) reads no MPROC_*
- * variable and never becomes a child. A spawned child that cannot run its entry reports why to its
- * parent's mproc_process_start() and exits. */
+/* Call it as the first statement of main, with the addresses of main's own parameters.
+ * Starts no thread and, unless `forkserver` is set, no process, and opens no file. Registers the
+ * joining of non-daemon children at exit, as Python does; daemon children are terminated there. A
+ * copy that the program makes of itself before its first child, as daemon(3) does, joins its own.
+ * `options` may be NULL. Returns 0.
+ * Errors: -EINVAL (a reserved field is set, or MPROC_LOG has a bad value; the detail names it),
+ * MPROC_EMETHOD or -ENOSYS (MPROC_START_METHOD), what opening the log's file failed with, -ENOMEM,
+ * MPROC_ERECORD (the process was given a boot record that is none); with `forkserver` those of
+ * mproc_process_start.
+ * A set-user-ID program (AT_SECURE) reads no MPROC_* variable and never becomes a child. A spawned
+ * child that cannot run its entry reports why to its parent's mproc_process_start() and exits. */
 MPROC_API MPROC_NODISCARD int mproc_init(int *argc, char ***argv,
                                          const mproc_init_options *options);
 

@@ -1,9 +1,9 @@
 /* Log: what mproc decides and why, for those who ask. Off by default; nothing on a hot path.
  *
  * MPROC_LOG=error|info|debug|trace[:FILE] switches it on from outside (FILE is appended to;
- * standard error without one); ignored in programs with raised privileges. Threads the hook may be
- * called from any thread, one call at a time per thread. After fork the child keeps hook and level;
- * a spawned child has MPROC_LOG only. */
+ * standard error without one); ignored in programs with raised privileges.
+ * Threads     the hook may be called from any thread, one call at a time per thread.
+ * After fork  the child keeps hook and level; a spawned child has MPROC_LOG only. */
 #ifndef MPROC_LOG_H
 #define MPROC_LOG_H
 

@@ -1,12 +1,14 @@
 /* Process: a function, or a command, in a process of its own. Python's Process.
  *
- * What it is create -> start -> join -> close. The child gets its own writable copy of the argument
- *             block; pointers into the shared heap inside it are valid under every start method.
- * Ownership mproc_process_create copies everything it is given except handles, which are borrowed
+ * What it is  create -> start -> join -> close. The child gets its own writable copy of the
+ *             argument block; pointers into the shared heap inside it are valid under every start
+ *             method.
+ * Ownership   mproc_process_create copies everything it is given except handles, which are borrowed
  *             until start returns. mproc_process_close releases.
- * Threads any thread of the process that created the object. After fork a child must not use its
- * parent's objects: calls return MPROC_ENOTCREATOR. No call here is a cancellation point: a thread
- * that is cancelled inside one is so after it, also inside join, whose timeout bounds that. */
+ * Threads     any thread of the process that created the object. No call here is a cancellation
+ *             point: a thread that is cancelled inside one is so after it, also inside join, whose
+ *             timeout bounds that.
+ * After fork  a child must not use its parent's objects: calls return MPROC_ENOTCREATOR. */
 #ifndef MPROC_PROCESS_H
 #define MPROC_PROCESS_H
 

@@ -1,16 +1,17 @@
 /* Start methods: how a function gets into another process. Python's names and rules.
  *
- * "fork" the child is a copy of the caller: fastest from a small process, sees the caller's
+ * "fork"        the child is a copy of the caller: fastest from a small process, sees the caller's
  *               memory as it was, unsafe when other threads run.
- * "spawn" the child is a fresh execution of the program: safe with threads, cost independent
+ * "spawn"       the child is a fresh execution of the program: safe with threads, cost independent
  *               of the caller's memory, sees nothing but what it is given.
- * "forkserver" a small server of one thread, itself a fresh execution of the program, forks for the
- *               caller: safe with threads, cost independent of the caller's memory, sees what the
- *               server's preload functions made ready (context.h).
+ * "forkserver"  a small server of one thread, itself a fresh execution of the program, forks for
+ *               the caller: safe with threads, cost independent of the caller's memory, sees what
+ *               the server's preload functions made ready (context.h).
  * docs/start-methods.md compares them in full.
  *
- * The process-wide choice is for the program. A library uses a context (context.h) instead. Threads
- * any. After fork a child inherits the choice, under every method. */
+ * The process-wide choice is for the program. A library uses a context (context.h) instead.
+ * Threads     any.
+ * After fork  a child inherits the choice, under every method. */
 #ifndef MPROC_START_METHOD_H
 #define MPROC_START_METHOD_H
 
@@ -21,8 +22,8 @@ extern "C" {
 #endif
 
 /* Stores in *ret_names the NULL-terminated list of what this system supports, the default first:
- * "fork", "spawn", "forkserver" on Linux and most POSIX systems, "spawn" alone on Windows. Static
- * storage. Returns the number of names. */
+ * "fork", "spawn", "forkserver" on Linux and most POSIX systems, "spawn" alone on Windows.
+ * Static storage. Returns the number of names. */
 MPROC_API int mproc_get_all_start_methods(const char *const **ret_names);
 
 /* Stores the name of the start method in use and, as in Python, fixes the default as the choice
