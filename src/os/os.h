@@ -72,14 +72,6 @@ int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns);
 
 /* Two connected ends; messages keep their bounds. */
 int mpx_os_channel(mproc_handle ret_ends[2]);
-/* Sends a message with a handle (or MPX_NO_HANDLE), which stays the caller's. -EPIPE: nobody
- * listens. -ETIMEDOUT: somebody does, but has not read for seconds. */
-int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_handle handle);
-/* Takes a message that is there: 1, or 0 when the other end is closed by all. -EAGAIN: none is
- * there. The handle is the caller's; MPX_NO_HANDLE when none came, also when there was no room for
- * one. */
-int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_handle *ret_handle);
-
 /* Whether handles can be sent at all; without, there is no forkserver. */
 bool mpx_os_can_send_handles(void);
 /* Lets the reader of this end know who sent each message. */
@@ -356,8 +348,8 @@ bool mpx_os_has_fork(void);
 /* Runs the three around every fork() of this process, as pthread_atfork does; nothing where there
  * is no fork. */
 void mpx_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
-/* Copies the process, with its atfork handlers run. Returns 1 in the child, 0 in the parent. */
-int mpx_os_fork(mpx_child *child);
+/* Copies the process, with its atfork handlers run. 0 in the child, else the pid. */
+int64_t mpx_os_fork(void);
 /* Gives a child that was forked or spawned just now its sentinel. Apart from the start, so that the
  * caller may do it under a lock that no fork gets past. Where another part of the program reaped
  * the child at once, the sentinel is a handle that is readable for ever, and no pidfd. */
@@ -413,8 +405,6 @@ bool mpx_os_reaper_has_ended(int64_t pid);
 void mpx_os_reaper_kill(int64_t pid);
 /* In a child of the reaper: no handler is left. The mask stays blocked. [child] */
 void mpx_os_reaper_leave(void);
-/* Copies the process; nobody needs a sentinel. 0 in the child, else the pid. */
-int64_t mpx_os_fork_plain(void);
 /* How a process ended that is nobody's child here and that its own parent has not reaped, or that
  * the kernel still knows by its pidfd. Returns 1 if that can be told. */
 int mpx_os_exit_of_stranger(int64_t pid, mproc_handle pidfd, mpx_exit *ret_exit);

@@ -63,11 +63,14 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
 static int fork_child(mproc_process *process) {
   int64_t parent_pid = mpx_os_pid();
   mpx_os_stdio_flush();
-  int r = mpx_os_fork(&process->child);
-  if (r == 1)
+  int64_t pid = mpx_os_fork();
+  if (pid == 0)
     become_child(process, parent_pid);
-  if (r == 0)
+  int r = pid < 0 ? (int)pid : 0;
+  if (r == 0) {
+    process->child.pid = pid;
     r = mpx_start_name_child(process);
+  }
   if (r < 0)
     return mpx_fail(r, "cannot fork '%s': %s%s", process->name, mproc_strerror(r),
                     mpx_os_limit_text(r));

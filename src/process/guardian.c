@@ -17,6 +17,9 @@ typedef struct ward {
   int64_t start_time; /* 0 when a pidfd goes with it */
 } ward;
 
+/* How long a guardian that is stopped may keep its parent waiting. */
+#define PATIENCE_NS (5 * MPX_NS_PER_S)
+
 /* ---- the parent's side ----------------------------------------------------------------------- */
 
 static struct {
@@ -33,7 +36,9 @@ static int send_ward(mproc_handle channel, int64_t pid, mproc_handle pidfd) {
     if (message.start_time < 0) /* gone already: nothing to guard */
       return message.start_time == -ESRCH ? 0 : (int)message.start_time;
   }
-  return mpx_os_channel_send(channel, &message, sizeof message, pidfd);
+  const mpx_os_bytes part = {&message, sizeof message};
+  return mpx_os_channel_post(channel, &part, 1, &pidfd, pidfd != MPX_NO_HANDLE,
+                             mpx_os_now() + PATIENCE_NS);
 }
 
 static int fail_making(int r) {
@@ -251,9 +256,11 @@ static void add_ward(wards *all, const ward *item, mproc_handle pidfd) {
 /* Returns whether more may come. */
 static bool receive_wards(wards *all, mproc_handle channel) {
   ward item;
-  mproc_handle pidfd;
+  mpx_received received;
   int r;
-  while ((r = mpx_os_channel_receive(channel, &item, sizeof item, &pidfd)) == 1) {
+  while ((r = mpx_os_channel_take(channel, &item, sizeof item, false, &received)) == 1 &&
+         received.size == sizeof item) {
+    mproc_handle pidfd = received.handle_count ? received.handles[0] : MPX_NO_HANDLE;
     if (pidfd == MPX_NO_HANDLE && item.start_time == 0) /* no room for its pidfd */
       item.start_time = mpx_os_start_time(item.pid);
     add_ward(all, &item, pidfd);

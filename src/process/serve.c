@@ -176,7 +176,7 @@ static void start_worker(const mpx_request *request) {
     fail_request(-ENOMEM);
     return;
   }
-  int64_t pid = mpx_os_fork_plain();
+  int64_t pid = mpx_os_fork();
   if (pid == 0) {
     mpx_worker_call call = call_for(false);
     become_worker();
@@ -308,7 +308,7 @@ static bool add_spare(void) {
   if (one.spare < 0 || !remember_worker(one))
     return false;
   atomic_store(&serve.open->spares[one.spare], 0);
-  int64_t pid = mpx_os_fork_plain();
+  int64_t pid = mpx_os_fork();
   if (pid == 0)
     run_spare(one.spare);
   if (pid < 0) {

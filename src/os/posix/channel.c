@@ -7,9 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* How long a reader that is stopped may keep a writer waiting. */
-#define PATIENCE_NS (5 * MPX_NS_PER_S)
-
 int mpx_os_channel(mproc_handle ret_ends[2]) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -21,65 +18,8 @@ int mpx_os_channel(mproc_handle ret_ends[2]) {
 
 typedef union control_buffer {
   struct cmsghdr header; /* for its alignment */
-  char bytes[CMSG_SPACE(sizeof(int))];
-} control_buffer;
-
-int mpx_os_channel_send(mproc_handle end, const void *data, size_t size, mproc_handle handle) {
-  control_buffer control;
-  struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-  int fd = mpx_descriptor(handle);
-  if (handle != MPX_NO_HANDLE) {
-    memset(&control, 0, sizeof control);
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  }
-  int64_t deadline = mpx_os_now() + PATIENCE_NS;
-  ssize_t r;
-  while ((r = sendmsg(mpx_descriptor(end), &message, MSG_NOSIGNAL | MSG_DONTWAIT)) < 0) {
-    mpx_poll_item room = {.handle = end, .writable = true};
-    if (errno == EAGAIN && mpx_os_poll(&room, 1, deadline) == 0)
-      return -ETIMEDOUT;
-    if (errno != EINTR && errno != EAGAIN)
-      break;
-  }
-  if (r < 0 && errno == ECONNRESET) /* the listener died with unread messages */
-    return -EPIPE;
-  return r < 0 ? -errno : 0;
-}
-
-int mpx_os_channel_receive(mproc_handle end, void *data, size_t size, mproc_handle *ret_handle) {
-  control_buffer control;
-  struct iovec part = {.iov_base = data, .iov_len = size};
-  struct msghdr message = {
-      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  ssize_t r;
-  do
-    r = recvmsg(mpx_descriptor(end), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  while (r < 0 && errno == EINTR);
-  if (r <= 0)
-    return r < 0 ? -errno : 0;
-  if ((size_t)r != size)
-    return -EBADMSG;
-  int fd = -1;
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fd))
-    memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  *ret_handle = fd;
-  return 1;
-}
-
-/* ---- many handles, and who sent them --------------------------------------------------------- */
-
-typedef union big_control {
-  struct cmsghdr header;
   char bytes[CMSG_SPACE(sizeof(int) * MPX_MESSAGE_HANDLES) + CMSG_SPACE(sizeof(struct ucred))];
-} big_control;
+} control_buffer;
 
 /* Asked by a call that cannot succeed: a filter may come at any time. */
 bool mpx_os_can_send_handles(void) {
@@ -94,7 +34,7 @@ int mpx_os_channel_prove_senders(mproc_handle end) {
                                                                                         : 0;
 }
 
-static void attach_handles(struct msghdr *message, big_control *control,
+static void attach_handles(struct msghdr *message, control_buffer *control,
                            const mproc_handle *handles, size_t count) {
   if (count == 0)
     return;
@@ -114,7 +54,7 @@ int mpx_os_channel_post(mproc_handle end, const mpx_os_bytes *parts, size_t part
                         const mproc_handle *handles, size_t handle_count, int64_t deadline) {
   enum { MAX_PARTS = 8 };
   struct iovec vectors[MAX_PARTS];
-  big_control control;
+  control_buffer control;
   if (part_count > MAX_PARTS || handle_count > MPX_MESSAGE_HANDLES)
     return -EMSGSIZE;
   for (size_t i = 0; i < part_count; i++)
@@ -131,6 +71,7 @@ int mpx_os_channel_post(mproc_handle end, const mpx_os_bytes *parts, size_t part
         return -ETIMEDOUT;
       mpx_os_sleep(MPX_NS_PER_MS);
     } else if (errno != EINTR && errno != EAGAIN) {
+      /* the listener died with unread messages */
       return errno == ECONNRESET ? -EPIPE : -errno;
     }
   }
@@ -161,7 +102,7 @@ static void take_control(struct msghdr *message, mpx_received *received) {
 
 int mpx_os_channel_take(mproc_handle end, void *data, size_t capacity, bool wait,
                         mpx_received *ret_received) {
-  big_control control;
+  control_buffer control;
   struct iovec vector = {.iov_base = data, .iov_len = capacity};
   struct msghdr message = {.msg_iov = &vector,
                            .msg_iovlen = 1,

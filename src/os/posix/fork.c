@@ -50,12 +50,7 @@ void mpx_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_chi
   (void)pthread_atfork(before, in_parent, in_child);
 }
 
-int mpx_os_fork(mpx_child *child) {
-  pid_t pid = fork();
-  if (pid < 0)
-    return -errno;
-  if (pid == 0) /* writes nothing: every page that a child writes to is copied for it */
-    return 1;
-  child->pid = pid;
-  return 0;
+int64_t mpx_os_fork(void) {
+  pid_t pid = fork(); /* in the child nothing is written: each page that it writes is copied */
+  return pid < 0 ? -errno : pid;
 }

@@ -92,11 +92,6 @@ int mpx_os_reaper_take(int64_t pid, mpx_exit *ret_exit) {
   return 1;
 }
 
-int64_t mpx_os_fork_plain(void) {
-  pid_t pid = fork();
-  return pid < 0 ? -errno : pid;
-}
-
 bool mpx_os_reaper_has_ended(int64_t pid) {
   siginfo_t info = {.si_pid = 0};
   return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != 0;
