@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "os/linux/elf_identity.h"
 
+#include "base/hash.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,15 +11,6 @@
 
 #define MAX_HEADERS 1024
 #define MAX_NOTES ((size_t)64 * 1024)
-
-/* FNV-1a. */
-static uint64_t hash_bytes(const void *data, size_t size) {
-  const unsigned char *bytes = data;
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < size; i++)
-    hash = (hash ^ bytes[i]) * 0x100000001b3u;
-  return hash;
-}
 
 /* Only what is loaded counts, so that the file gives no other answer than the memory. */
 static bool is_loaded(const ElfW(Phdr) * headers, size_t count, const ElfW(Phdr) * note) {
@@ -65,7 +58,8 @@ static bool is_usable_note(const ElfW(Phdr) * headers, size_t count, const ElfW(
 
 void mpx_elf_of_memory(uintptr_t base, const ElfW(Phdr) * headers, size_t count,
                        mpx_elf_identity *ret_identity) {
-  *ret_identity = (mpx_elf_identity){.header_hash = hash_bytes(headers, count * sizeof *headers)};
+  *ret_identity =
+      (mpx_elf_identity){.header_hash = mpx_hash(MPX_HASH_SEED, headers, count * sizeof *headers)};
   for (size_t i = 0; i < count; i++) {
     const unsigned char *notes = (const unsigned char *)(base + headers[i].p_vaddr);
     if (is_usable_note(headers, count, &headers[i]) &&
@@ -122,7 +116,8 @@ int mpx_elf_of_file(int fd, mpx_elf_identity *ret_identity) {
     return -ENOMEM;
   int r = -ENOEXEC;
   if (read_at(fd, headers, count * sizeof *headers, head.e_phoff)) {
-    mpx_elf_identity identity = {.header_hash = hash_bytes(headers, count * sizeof *headers)};
+    mpx_elf_identity identity = {.header_hash =
+                                     mpx_hash(MPX_HASH_SEED, headers, count * sizeof *headers)};
     r = find_build_id_in_file(fd, headers, count, &identity.build_id);
     if (r == 0)
       *ret_identity = identity;

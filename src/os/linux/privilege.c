@@ -1,6 +1,7 @@
 /* Everything about a process that no message to another one can carry. Much of it is told by /proc
  * only; where /proc is not mounted, ids and groups must do. */
 #define _GNU_SOURCE
+#include "base/hash.h"
 #include "os/os.h"
 
 #include <errno.h>
@@ -14,21 +15,12 @@
 enum { SESSION, IDS, GROUPS, STATUS, CGROUP, ROOT, NAMESPACES };
 enum { SYS_ADMIN = 21 }; /* CAP_SYS_ADMIN */
 
-static uint64_t hash(uint64_t sum, const void *data, size_t size) {
-  const unsigned char *bytes = data;
-  for (size_t i = 0; i < size; i++)
-    sum = (sum ^ bytes[i]) * 0x100000001b3ULL;
-  return sum;
-}
-
-#define HASH_SEED 0xcbf29ce484222325ULL
-
 static uint64_t hash_ids(void) {
   uid_t users[3] = {0};
   gid_t groups[3] = {0};
   (void)getresuid(&users[0], &users[1], &users[2]);
   (void)getresgid(&groups[0], &groups[1], &groups[2]);
-  return hash(hash(HASH_SEED, users, sizeof users), groups, sizeof groups);
+  return mpx_hash(mpx_hash(MPX_HASH_SEED, users, sizeof users), groups, sizeof groups);
 }
 
 static uint64_t hash_groups(void) {
@@ -39,7 +31,7 @@ static uint64_t hash_groups(void) {
     all = count > 0 ? malloc((size_t)count * sizeof *all) : NULL;
     count = all ? getgroups(count, all) : 0;
   }
-  uint64_t sum = hash(HASH_SEED, all, (size_t)(count > 0 ? count : 0) * sizeof *all);
+  uint64_t sum = mpx_hash(MPX_HASH_SEED, all, (size_t)(count > 0 ? count : 0) * sizeof *all);
   if (all != groups)
     free(all);
   return sum;
@@ -68,7 +60,7 @@ static int read_whole(const char *path, char **ret_text) {
 static uint64_t hash_status(const char *text, bool *ret_may_change_namespaces) {
   static const char *const names[] = {"\nCapInh:", "\nCapPrm:",     "\nCapEff:", "\nCapBnd:",
                                       "\nCapAmb:", "\nNoNewPrivs:", "\nSeccomp"};
-  uint64_t sum = HASH_SEED;
+  uint64_t sum = MPX_HASH_SEED;
   *ret_may_change_namespaces = true;
   if (!text)
     return 0;
@@ -79,7 +71,7 @@ static uint64_t hash_status(const char *text, bool *ret_may_change_namespaces) {
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
     for (const char *line = text; (line = strstr(line, names[i]));) {
       line++;
-      sum = hash(sum, line, strcspn(line, "\n"));
+      sum = mpx_hash(sum, line, strcspn(line, "\n"));
     }
   return sum;
 }
@@ -87,8 +79,8 @@ static uint64_t hash_status(const char *text, bool *ret_may_change_namespaces) {
 static void add_file(const char *path, uint64_t *sum) {
   struct stat file;
   if (stat(path, &file) == 0) {
-    *sum = hash(*sum, &file.st_dev, sizeof file.st_dev);
-    *sum = hash(*sum, &file.st_ino, sizeof file.st_ino);
+    *sum = mpx_hash(*sum, &file.st_dev, sizeof file.st_dev);
+    *sum = mpx_hash(*sum, &file.st_ino, sizeof file.st_ino);
   }
 }
 
@@ -100,7 +92,7 @@ static uint64_t hash_namespaces(bool may_change) {
       "/proc/thread-self/ns/net",  "/proc/thread-self/ns/pid_for_children",
       "/proc/thread-self/ns/uts",  "/proc/thread-self/ns/ipc",
       "/proc/thread-self/ns/time", "/proc/thread-self/ns/cgroup"};
-  uint64_t sum = HASH_SEED;
+  uint64_t sum = MPX_HASH_SEED;
   for (size_t i = 0; i < (may_change ? sizeof files / sizeof files[0] : 1); i++)
     add_file(files[i], &sum);
   return sum;
@@ -120,8 +112,8 @@ int mpx_os_privilege_get(mpx_privilege *ret_privilege) {
   now.words[IDS] = hash_ids();
   now.words[GROUPS] = hash_groups();
   now.words[STATUS] = hash_status(status, &may_change_namespaces);
-  now.words[CGROUP] = cgroup ? hash(HASH_SEED, cgroup, strlen(cgroup)) : 0;
-  now.words[ROOT] = HASH_SEED;
+  now.words[CGROUP] = cgroup ? mpx_hash(MPX_HASH_SEED, cgroup, strlen(cgroup)) : 0;
+  now.words[ROOT] = MPX_HASH_SEED;
   add_file("/", &now.words[ROOT]);
   now.words[NAMESPACES] = hash_namespaces(may_change_namespaces);
   *ret_privilege = now;
