@@ -58,6 +58,13 @@ static void wait_for_gate(mpx_slot *slot, mpx_header *header, mpx_member self) {
   }
 }
 
+void mpx_gate_open(mpx_slot *slot) {
+  /* release: the child may end now, and be seen as ended under the name we have for it */
+  if (atomic_exchange_explicit(&slot->gate, MPX_GATE_OPEN, memory_order_acq_rel) ==
+      MPX_GATE_WAITED_FOR)
+    mpx_os_word_wake_all(&slot->gate);
+}
+
 bool mpx_gate_pass(mpx_header *header, mpx_member member) {
   mpx_slot *slot = mpx_table_slot(header, member);
   if (slot)

@@ -24,18 +24,6 @@ int mproc_get_context(const mproc_context **ret_context, const char *method) {
   return r;
 }
 
-static int copy_string(char **target, const char *source) {
-  *target = NULL;
-  if (!source)
-    return 0;
-  size_t size = strlen(source) + 1;
-  *target = malloc(size);
-  if (!*target)
-    return mpx_fail_code(-ENOMEM, "mproc_context_create");
-  memcpy(*target, source, size);
-  return 0;
-}
-
 /* Contexts with the same settings share a server, also one of a parent that a worker came from. */
 static int choose_server(mproc_context *context, const mproc_context_options *options) {
   if ((options->preload == NULL) != (options->preload_count == 0))
@@ -70,10 +58,10 @@ int mproc_context_create(mproc_context **ret_context, const mproc_context_option
     if (r < 0)
       goto fail;
   }
-  r = copy_string(&context->executable, options->executable);
+  r = mpx_copy_string(&context->executable, options->executable);
   if (r < 0)
     goto fail;
-  r = copy_string(&context->helper, options->helper);
+  r = mpx_copy_string(&context->helper, options->helper);
   if (r < 0)
     goto fail;
   r = choose_server(context, options);

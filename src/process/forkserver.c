@@ -39,12 +39,6 @@ static bool call_off(mproc_process *process) {
   return true;
 }
 
-static void open_gate(mpx_slot *slot) {
-  if (atomic_exchange_explicit(&slot->gate, MPX_GATE_OPEN, memory_order_acq_rel) ==
-      MPX_GATE_WAITED_FOR)
-    mpx_os_word_wake_all(&slot->gate);
-}
-
 /* While the server forks: whether it is still like us; -ESTALE: no. The worker does nothing
  * before. */
 static int compare_privileges(mproc_process *process, const mpx_server_view *server) {
@@ -168,7 +162,7 @@ static int start_once(mproc_process *process, const mpx_server_view *server, int
   if (r == 0)
     r = compare_privileges(process, server);
   if (r == 0) {
-    open_gate(slot);
+    mpx_gate_open(slot);
     MPROC_CRASH_POINT("forkserver.gate_open");
     r = await_birth(process, server, deadline);
   }

@@ -29,6 +29,15 @@ const char *mpx_setting(const char *name) {
   return value && value[0] ? value : NULL;
 }
 
+int mpx_copy_string(char **ret_copy, const char *string) {
+  size_t size = string ? strlen(string) + 1 : 0;
+  char *copy = string ? malloc(size) : NULL;
+  if (string && !copy)
+    return mpx_fail_code(-ENOMEM, "copying the settings");
+  *ret_copy = copy ? memcpy(copy, string, size) : NULL;
+  return 0;
+}
+
 bool mpx_is_initialised(void) {
   return init.done;
 }
@@ -50,13 +59,9 @@ static int take_options(const mproc_init_options *options) {
   int r = mpx_check_reserved(options->reserved, "mproc_init_options");
   if (r < 0)
     return r;
-  if (options->helper) {
-    size_t size = strlen(options->helper) + 1;
-    init.helper = malloc(size);
-    if (!init.helper)
-      return mpx_fail_code(-ENOMEM, "mproc_init");
-    memcpy(init.helper, options->helper, size);
-  }
+  r = mpx_copy_string(&init.helper, options->helper);
+  if (r < 0)
+    return r;
   mpx_family_set_size(options->heap_size);
   return 0;
 }

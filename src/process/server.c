@@ -1,9 +1,9 @@
 /* The forkservers that this process knows: by settings, started when first used. */
-#define _POSIX_C_SOURCE 200809L
 #include "process/server.h"
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "heap/family.h"
 #include "os/crash_point.h"
@@ -11,6 +11,7 @@
 #include "process/executable.h"
 #include "process/request.h"
 #include "process/settings.h"
+#include "process/start.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,13 +54,9 @@ void mpx_idle_add(mpx_server_public *open, mpx_member server, int change) {
 }
 
 uint64_t mpx_environment_hash(char *const *environment) {
-  uint64_t sum = 0xcbf29ce484222325ULL;
+  uint64_t sum = MPX_HASH_SEED;
   for (; *environment; environment++)
-    for (const char *c = *environment;; c++) {
-      sum = (sum ^ (unsigned char)*c) * 0x100000001b3ULL;
-      if (!*c)
-        break;
-    }
+    sum = mpx_hash(sum, *environment, strlen(*environment) + 1);
   return sum;
 }
 
@@ -87,29 +84,31 @@ static mpx_server *find(const mproc_context_options *settings) {
   return NULL;
 }
 
-static char *copy_string(const char *string) {
-  return string ? strdup(string) : NULL;
-}
-
+/* NULL: said why. */
 static mpx_server *make(const mproc_context_options *settings) {
   static const mpx_transient nothing = MPX_TRANSIENT_NONE;
   size_t count = settings->preload_count;
   mpx_server *server = calloc(1, sizeof *server);
-  mproc_preload **preload = calloc(count + 1, sizeof *preload);
-  if (!server || !preload) {
-    free(server);
-    free(preload);
-    return NULL;
+  if (!server || !(server->preload = calloc(count + 1, sizeof *server->preload))) {
+    (void)mpx_fail_code(-ENOMEM, "the forkserver");
+    goto fail;
   }
+  if (mpx_copy_string(&server->executable, settings->executable) < 0 ||
+      mpx_copy_string(&server->helper, settings->helper) < 0)
+    goto fail;
   for (size_t i = 0; i < count; i++)
-    preload[i] = settings->preload[i];
-  server->executable = copy_string(settings->executable);
-  server->helper = copy_string(settings->helper);
-  server->preload = preload;
+    server->preload[i] = settings->preload[i];
   server->preload_count = count;
   server->spares = settings->spares;
   server->transient = nothing;
   return server;
+fail:
+  if (server) {
+    free(server->preload);
+    free(server->executable);
+  }
+  free(server);
+  return NULL;
 }
 
 mpx_server *mpx_server_for(const mproc_context_options *settings) {
@@ -279,18 +278,11 @@ static int fail_launch(int r) {
 }
 
 static int claim_member(launch_plan *plan) {
-  uint32_t cell;
-  int r = mpx_family_enter(&cell);
+  static const char name[MPX_NAME_SIZE] = "forkserver";
+  int r = mpx_start_claim(name, MPX_METHOD_FORKSERVER, false, &plan->member);
   if (r < 0)
     return r;
-  mpx_header *header = mpx_family_header();
-  mpx_family_sweep(false);
-  r = mpx_table_claim(header, mpx_family_self(), &plan->member);
-  if (r < 0)
-    return r;
-  mpx_slot *slot = mpx_table_slot(header, plan->member);
-  slot->method = MPX_METHOD_FORKSERVER;
-  (void)snprintf(slot->name, sizeof slot->name, "forkserver");
+  mpx_slot *slot = mpx_table_slot(mpx_family_header(), plan->member);
   atomic_store_explicit(&slot->gate, MPX_GATE_OPEN, memory_order_relaxed);
   return take_public(plan->member, &plan->open);
 }

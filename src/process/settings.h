@@ -10,6 +10,8 @@
 /* The value of an MPROC_* variable; NULL when unset, empty, or not to be read (raised
  * privileges). */
 const char *mpx_setting(const char *name);
+/* A copy of a setting that is a string; NULL of NULL. -ENOMEM, says why. */
+int mpx_copy_string(char **ret_copy, const char *string);
 /* Whether mproc_init() was called in this process or in the one it is a copy of: then the main
  * program can be executed again to run an entry. */
 bool mpx_is_initialised(void);

@@ -22,20 +22,21 @@ void mpx_transient_close(mpx_transient *transient) {
     }
 }
 
-static int claim_slot(mproc_process *process, mpx_method method) {
+int mpx_start_claim(const char name[MPX_NAME_SIZE], mpx_method method, bool daemon,
+                    mpx_member *ret_member) {
   uint32_t cell;
   int r = mpx_family_enter(&cell);
   if (r < 0)
     return r;
   mpx_header *header = mpx_family_header();
   mpx_family_sweep(false);
-  r = mpx_table_claim(header, mpx_family_self(), &process->member);
+  r = mpx_table_claim(header, mpx_family_self(), ret_member);
   if (r < 0)
     return r;
-  mpx_slot *slot = mpx_table_slot(header, process->member);
-  slot->daemon = process->options.daemon != 0;
+  mpx_slot *slot = mpx_table_slot(header, *ret_member);
+  slot->daemon = daemon;
   slot->method = (uint32_t)method;
-  memcpy(slot->name, process->name, sizeof slot->name);
+  memcpy(slot->name, name, sizeof slot->name);
   return 0;
 }
 
@@ -58,7 +59,7 @@ static void forget_child(mproc_process *process) {
 }
 
 int mpx_start_begin(mproc_process *process, mpx_method method, bool report) {
-  int r = claim_slot(process, method);
+  int r = mpx_start_claim(process->name, method, process->options.daemon != 0, &process->member);
   if (r < 0)
     return r;
   process->server = 0;
@@ -79,10 +80,7 @@ static void open_gate(mproc_process *process) {
   if (!slot)
     return;
   atomic_store_explicit(&slot->pid, process->child.pid, memory_order_relaxed);
-  /* release: the child may end now, and be seen as ended under the name we have for it */
-  if (atomic_exchange_explicit(&slot->gate, MPX_GATE_OPEN, memory_order_acq_rel) ==
-      MPX_GATE_WAITED_FOR)
-    mpx_os_word_wake_all(&slot->gate);
+  mpx_gate_open(slot);
 }
 
 int mpx_start_name_child(mproc_process *process) {

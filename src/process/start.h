@@ -4,6 +4,9 @@
 
 #include "process/process.h"
 
+/* Claims a slot for a child of this process, with what stands in it from the beginning. */
+int mpx_start_claim(const char name[MPX_NAME_SIZE], mpx_method method, bool daemon,
+                    mpx_member *ret_member);
 /* Claims a slot, makes the handles of the start, and sees to a guardian where one is needed. Says
  * why not, and leaves nothing. */
 int mpx_start_begin(mproc_process *process, mpx_method method, bool report);
