@@ -331,6 +331,10 @@ int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
   return 0;
 }
 
+void mpx_family_touch(void) {
+  (void)atomic_fetch_add_explicit(&self_identity->member, 0, memory_order_relaxed);
+}
+
 int mpx_family_adopt(mpx_member member) {
   unlock_making();
   if (self_thread.member)

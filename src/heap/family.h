@@ -59,6 +59,8 @@ bool mpx_family_is_foreign(void);
 /* A ticket for a new member, naming a segment handle that this process holds. MPROC_EHEAPLOST when
  * user code closed it. */
 int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket);
+/* In a child that will adopt the family: fetches the page that says who it is. */
+void mpx_family_touch(void);
 /* In a forked child of a start: the copied family is ours, under the slot that was claimed for
  * us. */
 int mpx_family_adopt(mpx_member member);

@@ -2,11 +2,10 @@
  *
  *   asker                          server                    worker
  *   slot claimed, gate closed
- *   request through the door ----> fork -------------------> waits at the gate
- *   privileges compared, gate
- *   opened --------------------------------------------------> takes the slot, applies the request,
- *                                                               writes its pid
- *   birth: names it by that pid <----------------------------- birth announced, entry
+ *   request through the door ----> fork -------------------> takes the slot, writes its pid, takes
+ *   privileges compared, gate                                 over the asker's surroundings
+ *   opened -------------------------------------------------> waits at the gate, applies options
+ *   birth: names it by that pid <---------------------------- birth announced, entry
  *                                   waits for it, writes its
  *   joins: reads the slot <-------  status into the slot
  */
@@ -39,8 +38,8 @@ static bool call_off(mproc_process *process) {
   return true;
 }
 
-/* While the server forks: whether it is still like us; -ESTALE: no. The worker does nothing
- * before. */
+/* While the server forks: whether it is still like us; -ESTALE: no. The worker waits for that at
+ * the gate before it does anything that others could notice. */
 static int compare_privileges(mproc_process *process, const mpx_server_view *server) {
   mpx_privilege now;
   int r = mpx_os_privilege_get(&now);
@@ -145,7 +144,12 @@ static void abandon(mproc_process *process) {
   if (process->member == 0 || call_off(process))
     return;
   mpx_slot *slot = mpx_table_slot(header, process->member);
-  if (slot && !mpx_member_is_dead(header, process->member))
+  uint32_t awaited = MPX_BIRTH_AWAITED;
+  if (!slot) /* ended, and buried by a sweep */
+    return;
+  if (atomic_compare_exchange_strong(&slot->birth, &awaited, MPX_BIRTH_CALLED_OFF))
+    mpx_gate_open(slot); /* it finds that it was called off */
+  else if (!mpx_member_is_dead(header, process->member))
     mpx_os_process_kill(slot->pid, mpx_os_start_time(slot->pid), MPX_NO_HANDLE);
   mpx_relay_forget(process);
 }

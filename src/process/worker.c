@@ -116,7 +116,28 @@ static const char *string_at(const job *all, mpx_range range) {
   return range.size ? (const char *)all->bytes + range.at : NULL;
 }
 
-static int apply(const mpx_worker_call *call, const job *all) {
+static int fail_stage(int r, const mpx_launch *launch, mpx_stage stage) {
+  char text[MPX_STAGE_TEXT_SIZE];
+  return mpx_fail(r, "%s failed: %s%s", mpx_launch_say(launch, stage, text), mproc_strerror(r),
+                  mpx_os_limit_text(r));
+}
+
+/* What a forked child would have by nature. */
+static int take_surroundings(const mpx_worker_call *call, const job *all) {
+  mpx_stage stage = MPX_STAGE_STREAMS;
+  int r = mpx_os_streams_install(all->streams);
+  if (r == 0) {
+    stage = MPX_STAGE_PARENT;
+    if (all->request->daemon || call->is_spare)
+      r = mpx_os_die_with_parent(call->server_pid, all->request->daemon != 0);
+  }
+  if (r == 0)
+    r = mpx_os_surroundings_apply(&all->request->surroundings, call->now, all->cwd, &stage);
+  mpx_os_close(all->cwd);
+  return r < 0 ? fail_stage(r, NULL, stage) : 0;
+}
+
+static int apply_options(const mpx_worker_call *call, const job *all) {
   const mpx_request_body *body = all->body;
   mproc_stream streams[3] = {{.kind = MPROC_STREAM_INHERIT}};
   mpx_launch launch = {.streams = streams,
@@ -127,28 +148,12 @@ static int apply(const mpx_worker_call *call, const job *all) {
                        .cpu_count = (size_t)body->cpus.size / sizeof(int),
                        .nice = body->nice,
                        .cgroup = string_at(all, body->cgroup)};
-  const mpx_launch *applied = NULL; /* what comes before is the asker's own, not an option */
-  mpx_stage stage = MPX_STAGE_STREAMS;
-  char text[MPX_STAGE_TEXT_SIZE];
+  mpx_stage stage;
   for (int i = 0; i < 3; i++)
     if (all->request->streams[i] == MPX_STREAM_NULL)
       streams[i].kind = MPROC_STREAM_NULL;
-  int r = mpx_os_streams_install(all->streams);
-  if (r == 0) {
-    stage = MPX_STAGE_PARENT;
-    if (all->request->daemon || call->is_spare)
-      r = mpx_os_die_with_parent(call->server_pid, all->request->daemon != 0);
-  }
-  if (r == 0)
-    r = mpx_os_surroundings_apply(&all->request->surroundings, call->now, all->cwd, &stage);
-  if (r == 0) {
-    applied = &launch;
-    r = mpx_os_apply(&launch, call->server_pid, &stage);
-  }
-  mpx_os_close(all->cwd);
-  return r < 0 ? mpx_fail(r, "%s failed: %s%s", mpx_launch_say(applied, stage, text),
-                          mproc_strerror(r), mpx_os_limit_text(r))
-               : 0;
+  int r = mpx_os_apply(&launch, call->server_pid, &stage);
+  return r < 0 ? fail_stage(r, &launch, stage) : 0;
 }
 
 static int set_environment(const job *all) {
@@ -214,13 +219,24 @@ static int resolve_entry(const job *all, mproc_entry **ret_entry) {
   return r;
 }
 
-/* From here on the slot is ours, and with it the report. */
+/* False: the asker is dead, or has called the start off before it opened the gate. */
+static bool may_go_on(const mpx_worker_call *call, mpx_member member) {
+  return mpx_gate_pass(call->header, member) &&
+         atomic_load(&mpx_table_slot(call->header, member)->birth) == MPX_BIRTH_AWAITED;
+}
+
+/* Meanwhile the asker looks whether it may have what the server is. What comes before the gate
+ * touches this process alone; what comes behind may write elsewhere, or run the user's code. */
 static int become(const mpx_worker_call *call, job *all, mproc_entry **ret_entry) {
   int r = read_body(call->message, all);
   if (r == 0)
-    r = apply(call, all);
+    r = take_surroundings(call, all);
   if (r == 0)
     r = set_environment(all);
+  if (!may_go_on(call, all->request->member))
+    mpx_os_exit_now(0);
+  if (r == 0)
+    r = apply_options(call, all);
   if (r == 0)
     r = resolve_entry(all, ret_entry);
   if (r == 0)
@@ -267,19 +283,35 @@ bool mpx_birth_fail(mpx_member member, int code, const char *text) {
   return unborn;
 }
 
+void mpx_worker_prepare(void) {
+  mpx_registry_reset_in_child();
+  mpx_server_reset_in_child();
+  mpx_guardian_reset_in_child();
+  mpx_child_set_barrier();
+}
+
+void mpx_worker_rehearse(const mpx_surroundings *now) {
+  mpx_function *function = calloc(1, sizeof *function);
+  uintptr_t address;
+  mpx_stage stage;
+  if (function && mpx_function_of((uintptr_t)mpx_worker_run, function) == 0)
+    (void)mpx_function_resolve(function, &address);
+  free(function);
+  mpx_family_touch();
+  (void)mpx_os_surroundings_apply(now, now, MPX_NO_HANDLE, &stage);
+  (void)mpx_os_now();
+}
+
 void mpx_worker_run(const mpx_worker_call *call) {
   job all = {.request = call->message};
   mproc_entry *entry = NULL;
   mpx_member member = all.request->member;
   sort_handles(call->received, &all);
   MPROC_CRASH_POINT("worker.born");
-  if (!mpx_gate_pass(call->header, member) || mpx_family_adopt(member) < 0)
+  if (mpx_family_adopt(member) < 0)
     return;
   MPROC_CRASH_POINT("worker.member");
   mpx_os_close(call->not_ours);
-  mpx_registry_reset_in_child();
-  mpx_server_reset_in_child();
-  mpx_guardian_reset_in_child();
   int r = become(call, &all, &entry);
   mpx_slot *slot = mpx_table_slot(mpx_family_header(), member);
   if (r < 0) {
@@ -290,7 +322,6 @@ void mpx_worker_run(const mpx_worker_call *call) {
   mpx_method_inherit((mpx_method)all.body->chosen_method);
   mpx_self_set(member);
   mpx_os_set_process_name(slot->name);
-  mpx_child_set_barrier();
   mpx_after_fork_run();
   MPROC_CRASH_POINT("worker.ready");
   if (!announce(slot, MPX_BIRTH_DONE))
