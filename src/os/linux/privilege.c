@@ -1,19 +1,19 @@
-/* Everything about a process that no message to another one can carry. Much of it is told by /proc
- * only; where /proc is not mounted, ids and groups must do. */
+/* Everything about a process that no message to another one can carry. Some of it is told by /proc
+ * only; where /proc is not mounted, ids, groups and capabilities must do. */
 #define _GNU_SOURCE
 #include "base/hash.h"
 #include "os/os.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SESSION, IDS, GROUPS, STATUS, CGROUP, ROOT, NAMESPACES };
-enum { SYS_ADMIN = 21 }; /* CAP_SYS_ADMIN */
+enum { SESSION, IDS, GROUPS, LIMITS, CGROUP, ROOT, NAMESPACES };
 
 static uint64_t hash_ids(void) {
   uid_t users[3] = {0};
@@ -37,8 +37,8 @@ static uint64_t hash_groups(void) {
   return sum;
 }
 
-/* A long list of groups stands before the lines that matter. A file that is not there is NULL; what
- * cannot be read for lack of means is an error, and no difference. */
+/* A file that is not there is NULL; what cannot be read for lack of means is an error, and no
+ * difference. */
 static int read_whole(const char *path, char **ret_text) {
   char *text = NULL;
   for (size_t size = 4096;; size *= 4) {
@@ -56,69 +56,95 @@ static int read_whole(const char *path, char **ret_text) {
   }
 }
 
-/* The lines that say what the process may do. */
-static uint64_t hash_status(const char *text, bool *ret_may_change_namespaces) {
-  static const char *const names[] = {"\nCapInh:", "\nCapPrm:",     "\nCapEff:", "\nCapBnd:",
-                                      "\nCapAmb:", "\nNoNewPrivs:", "\nSeccomp"};
-  uint64_t sum = MPX_HASH_SEED;
-  *ret_may_change_namespaces = true;
-  if (!text)
-    return 0;
-  const char *permitted = strstr(text, "\nCapPrm:");
-  if (permitted)
-    *ret_may_change_namespaces =
-        (strtoull(permitted + sizeof "\nCapPrm:", NULL, 16) >> SYS_ADMIN & 1) != 0;
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+/* ---- capabilities and filters ---------------------------------------------------------------- */
+
+typedef struct capabilities {
+  struct __user_cap_data_struct sets[2]; /* effective, permitted, inheritable: low and high half */
+} capabilities;
+
+static bool has(const capabilities *all, unsigned capability) {
+  return (all->sets[capability / 32].permitted >> capability % 32 & 1) != 0;
+}
+
+/* The kernel's call; there is none in libc. Where it is refused, everything seems permitted: then
+ * more is compared. */
+static capabilities own_capabilities(void) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  capabilities all;
+  memset(&all, 0xff, sizeof all);
+  (void)syscall(SYS_capget, &header, all.sets);
+  return all;
+}
+
+/* The lines of the file that no system call tells, or only one each: read where there can be a
+ * difference. Ambient capabilities are inheritable ones, only CAP_SETPCAP takes one out of the
+ * bounding set, and filters may be stacked. */
+static int hash_limits(const capabilities *own, uint64_t *ret_sum) {
+  static const char *const names[] = {"\nCapBnd:", "\nCapAmb:", "\nSeccomp"};
+  int no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+  int filtered = prctl(PR_GET_SECCOMP);
+  uint64_t sum = mpx_hash(MPX_HASH_SEED, own, sizeof *own);
+  sum = mpx_hash(mpx_hash(sum, &no_new_privs, sizeof no_new_privs), &filtered, sizeof filtered);
+  char *text = NULL;
+  int r = 0;
+  if (filtered || has(own, CAP_SETPCAP) || own->sets[0].inheritable || own->sets[1].inheritable)
+    r = read_whole("/proc/thread-self/status", &text);
+  for (size_t i = 0; text && i < sizeof names / sizeof names[0]; i++)
     for (const char *line = text; (line = strstr(line, names[i]));) {
       line++;
       sum = mpx_hash(sum, line, strcspn(line, "\n"));
     }
-  return sum;
+  free(text);
+  *ret_sum = sum;
+  return r;
 }
 
-static void add_file(const char *path, uint64_t *sum) {
-  struct stat file;
-  if (stat(path, &file) == 0) {
-    *sum = mpx_hash(*sum, &file.st_dev, sizeof file.st_dev);
-    *sum = mpx_hash(*sum, &file.st_ino, sizeof file.st_ino);
+/* ---- what it can see ------------------------------------------------------------------------- */
+
+static uint64_t hash_root(void) {
+  struct stat root;
+  uint64_t sum = MPX_HASH_SEED;
+  if (stat("/", &root) == 0) {
+    sum = mpx_hash(sum, &root.st_dev, sizeof root.st_dev);
+    sum = mpx_hash(sum, &root.st_ino, sizeof root.st_ino);
   }
+  return sum;
 }
 
 /* Each costs as much as ten system calls. Without CAP_SYS_ADMIN only a new user namespace opens the
  * way to any other one, and there is no way back from it. */
 static uint64_t hash_namespaces(bool may_change) {
-  static const char *const files[] = {
+  static const char *const links[] = {
       "/proc/thread-self/ns/user", "/proc/thread-self/ns/mnt",
       "/proc/thread-self/ns/net",  "/proc/thread-self/ns/pid_for_children",
       "/proc/thread-self/ns/uts",  "/proc/thread-self/ns/ipc",
       "/proc/thread-self/ns/time", "/proc/thread-self/ns/cgroup"};
   uint64_t sum = MPX_HASH_SEED;
-  for (size_t i = 0; i < (may_change ? sizeof files / sizeof files[0] : 1); i++)
-    add_file(files[i], &sum);
+  char name[64];
+  for (size_t i = 0; i < (may_change ? sizeof links / sizeof links[0] : 1); i++) {
+    ssize_t size = readlink(links[i], name, sizeof name);
+    sum = mpx_hash(sum, name, size > 0 ? (size_t)size : 0);
+  }
   return sum;
 }
 
 int mpx_os_privilege_get(mpx_privilege *ret_privilege) {
   mpx_privilege now;
-  char *status = NULL, *cgroup = NULL;
-  bool may_change_namespaces;
-  int r = read_whole("/proc/thread-self/status", &status);
+  char *cgroup = NULL;
+  const capabilities own = own_capabilities();
+  memset(&now, 0, sizeof now);
+  int r = hash_limits(&own, &now.words[LIMITS]);
   if (r == 0)
     r = read_whole("/proc/thread-self/cgroup", &cgroup);
   if (r < 0)
-    goto finish;
-  memset(&now, 0, sizeof now);
+    return r;
   now.words[SESSION] = (uint64_t)getsid(0);
   now.words[IDS] = hash_ids();
   now.words[GROUPS] = hash_groups();
-  now.words[STATUS] = hash_status(status, &may_change_namespaces);
   now.words[CGROUP] = cgroup ? mpx_hash(MPX_HASH_SEED, cgroup, strlen(cgroup)) : 0;
-  now.words[ROOT] = MPX_HASH_SEED;
-  add_file("/", &now.words[ROOT]);
-  now.words[NAMESPACES] = hash_namespaces(may_change_namespaces);
+  now.words[ROOT] = hash_root();
+  now.words[NAMESPACES] = hash_namespaces(has(&own, CAP_SYS_ADMIN));
   *ret_privilege = now;
-finish:
-  free(status);
   free(cgroup);
-  return r;
+  return 0;
 }
