@@ -16,7 +16,8 @@
 typedef struct mproc_context mproc_context;
 
 /* What a forkserver runs once, before any worker exists: each worker inherits what it leaves in
- * memory, copy-on-write. Not 0 is a failure. */
+ * memory, copy-on-write. Not 0 is a failure. Threads that it leaves behind are reported, and no
+ * worker has them; those of OpenMP are let go by omp_pause_resource_all(omp_pause_soft). */
 typedef int mproc_preload(void);
 
 typedef struct mproc_context_options {
@@ -54,7 +55,8 @@ MPROC_API void mproc_context_destroy(mproc_context *context);
 
 /* Replaces the context's forkserver by a fresh one, which runs the preload functions again; NULL or
  * a context without settings: the default one. Workers of the old one go on, and it ends with the
- * last of them. Waits until the new one serves. Errors: as mproc_process_start. */
+ * last of them. Waits until the new one serves; if it cannot, the old one goes on. Errors: as
+ * mproc_process_start. */
 MPROC_API int mproc_context_refresh(const mproc_context *context);
 
 /* Sends the context's forkserver away, which takes its spares along and ends with the last of its

@@ -11,7 +11,7 @@
 
 typedef enum mproc_log_level {
   MPROC_LOG_OFF = 0,
-  MPROC_LOG_ERROR = 1, /* a fault that no return value could tell */
+  MPROC_LOG_ERROR = 1, /* a fault that no return value could tell; what MPROC_DEBUG finds */
   MPROC_LOG_INFO = 2,  /* start method in use and why, hazards, fall-backs taken */
   MPROC_LOG_DEBUG = 3, /* each start and exit */
   MPROC_LOG_TRACE = 4  /* each step of a start */

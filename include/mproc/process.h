@@ -65,8 +65,8 @@ typedef struct mproc_limit {
 
 typedef struct mproc_process_options {
   const char *name; /* up to 31 characters, shown in ps. NULL: "Process-N" */
-  /* non-zero: dies with its parent, is not joined at exit. Under fork and spawn a process with
-   * effective user id 0 has a guardian for it, which also kills one that gave up its privileges. */
+  /* non-zero: dies with its parent, is not joined at exit. Under fork and spawn a process of which
+   * a user id is 0 has a guardian for it, which also kills one that gave up its privileges. */
   int daemon;
   const char *method;           /* start method; NULL: that of the context */
   const mproc_context *context; /* NULL: the process-wide choice */
@@ -92,7 +92,8 @@ typedef enum mproc_state {
   MPROC_STATE_RUNNING = 1,
   MPROC_STATE_EXITED = 2,   /* .code says what it returned */
   MPROC_STATE_SIGNALED = 3, /* .signal says which signal killed it */
-  MPROC_STATE_UNKNOWN = 4   /* ended, but another part of the program took the status */
+  MPROC_STATE_UNKNOWN = 4   /* ended, but another part of the program took the status, or the
+                               forkserver was killed */
 } mproc_state;
 
 /* How a process ended. A code and a signal are never mixed. */
@@ -105,6 +106,7 @@ typedef struct mproc_status {
   int64_t max_rss_bytes; /* peak resident memory; -1 unknown: also of a spawned child or a command
                             that is not above the peak of this process at the start, since the
                             kernel counts what was shared before the exec as the child's */
+  uint64_t reserved[8];  /* zero: room for fields to come */
 } mproc_status;
 
 typedef struct mproc_rusage {
@@ -115,6 +117,7 @@ typedef struct mproc_rusage {
   int64_t major_faults;
   int64_t voluntary_switches;
   int64_t involuntary_switches;
+  uint64_t reserved[8]; /* zero: room for fields to come */
 } mproc_rusage;
 
 typedef struct mproc_process_info {
@@ -122,6 +125,7 @@ typedef struct mproc_process_info {
   int daemon;
   const char *method; /* how it was started: static storage, "main" for the family's first */
   char name[32];
+  uint64_t reserved[8]; /* zero: room for fields to come */
 } mproc_process_info;
 
 #ifdef __cplusplus
@@ -146,10 +150,10 @@ MPROC_API MPROC_NODISCARD int mproc_process_create_command(mproc_process **ret_p
  * (fork) or was executed (command); the child's first error comes back here, as text in
  * mproc_error_detail(). Errors to act on: -EAGAIN (process limit), -EMFILE, -ENFILE, -ENOMEM,
  * -ENOENT and -EACCES (the executable), -EBADF (a handle of the options was closed since create),
- * MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE,
- * MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST, MPROC_ETABLEFULL, MPROC_EBOOT,
- * -ETIMEDOUT (start_timeout_ms), MPROC_EPRELOAD, MPROC_ESERVER, MPROC_ESTARTED. After a failure the
- * object may be started again. */
+ * -E2BIG (forkserver: more than 2,000 handles), MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE,
+ * MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST, MPROC_ETABLEFULL (8,192
+ * processes or 256 forkservers), MPROC_EBOOT, -ETIMEDOUT (start_timeout_ms), MPROC_EPRELOAD,
+ * MPROC_ESERVER, MPROC_ESTARTED. After a failure the object may be started again. */
 MPROC_API MPROC_NODISCARD int mproc_process_start(mproc_process *process);
 
 /* Waits for the end, at most `timeout_ms` (MPROC_FOREVER, 0 = try), and takes the status. Joining
@@ -180,7 +184,7 @@ MPROC_API const char *mproc_process_name(mproc_process *process);
 MPROC_API int mproc_process_status(mproc_process *process, mproc_status *ret_status);
 
 /* What it used. Errors: -EAGAIN (it runs), MPROC_ESTATUS_UNKNOWN (another part of the program took
- * the status, and the figures with it). */
+ * the status, and the figures with it, or the forkserver was killed). */
 MPROC_API int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage);
 
 /* A handle that becomes readable when the process ends: for poll, epoll, libuv, mproc_wait.
@@ -209,8 +213,8 @@ MPROC_API int mproc_parent_process(mproc_process_info *ret_info);
 MPROC_API int mproc_parent_is_alive(void);
 
 /* A handle that becomes readable when the parent ends. Borrowed for the life of the process.
- * Errors: -ESRCH in the main process; -ENOSYS while the parent lives, on a kernel without pidfds:
- * ask mproc_parent_is_alive() from time to time there. */
+ * Errors: -ESRCH in the main process; -ENOSYS while the parent lives, on a kernel without pidfds
+ * or in another pid namespace: ask mproc_parent_is_alive() from time to time there. */
 MPROC_API int mproc_parent_sentinel(mproc_handle *ret_handle);
 
 /* Joins those children that ended, stores up to `capacity` of those that run in `children`
@@ -221,11 +225,13 @@ MPROC_API int mproc_active_children(mproc_process **children, size_t capacity);
  * 1. */
 MPROC_API int mproc_cpu_count(void);
 
-/* Runs `hook(user)` in every child that a fork makes, before its entry, in order of registration.
- * It may use malloc and locks of the thread that forked, and end the child by exit(): no handler of
- * the parent runs. `user` is borrowed for good. Handlers of pthread_atfork() may call mproc if they
- * are registered after mproc_init() (without that: after the first process object); those that were
- * there before run while mproc's locks are held, and must not. Errors: -ENOMEM. */
+/* Runs `hook(user)` in every child that the method fork makes, before its entry, in order of
+ * registration. In workers of a forkserver those hooks run that were registered in the server, by
+ * preload functions for instance, and the caller's do not. It may use malloc and locks of the
+ * thread that forked, and end the child by exit(): no handler of the parent runs. `user` is
+ * borrowed for good. Handlers of pthread_atfork() may call mproc if they are registered after
+ * mproc_init() (without that: after the first process object); those that were there before run
+ * while mproc's locks are held, and must not. Errors: -ENOMEM. */
 MPROC_API int mproc_after_fork(void (*hook)(void *user), void *user);
 
 /* Stores the handle that the parent passed under this name. The caller owns it from the first call

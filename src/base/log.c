@@ -4,11 +4,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-_Atomic int mpx_log_threshold = MPROC_LOG_OFF;
-void (*mpx_log_sink)(mproc_log_level level, const char *message);
+_Atomic int mpx_log_threshold = MPX_LOG_UNSET;
+void (*_Atomic mpx_log_sink)(mproc_log_level level, const char *message);
 
 void mpx_log_write(mproc_log_level level, const char *format, ...) {
-  if (!mpx_log_sink)
+  void (*sink)(mproc_log_level, const char *) = mpx_log_sink;
+  if (!sink)
     return;
   int saved_errno = errno;
   char message[512];
@@ -16,6 +17,6 @@ void mpx_log_write(mproc_log_level level, const char *format, ...) {
   va_start(args, format);
   (void)vsnprintf(message, sizeof message, format, args);
   va_end(args);
-  mpx_log_sink(level, message);
+  sink(level, message);
   errno = saved_errno;
 }

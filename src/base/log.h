@@ -4,10 +4,13 @@
 
 #include "mproc/log.h"
 
+/* A threshold that lets nothing pass, and that MPROC_LOG may still replace. */
+#define MPX_LOG_UNSET (-1)
+
 /* Writer: mproc_set_log and the reading of MPROC_LOG (process/log.c). A stale read by another
  * thread costs one message. */
 extern _Atomic int mpx_log_threshold;
-extern void (*mpx_log_sink)(mproc_log_level level, const char *message);
+extern void (*_Atomic mpx_log_sink)(mproc_log_level level, const char *message);
 
 /* Formats and hands one line to the sink. Keeps errno. Not async-signal-safe. */
 void mpx_log_write(mproc_log_level level, const char *format, ...) MPROC_PRINTF(2, 3);

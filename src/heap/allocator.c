@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "heap/allocator_layout.h"
 #include "heap/arena.h"
+#include "heap/pages.h"
 #include "heap/units.h"
 #include "os/crash_point.h"
 
@@ -19,10 +20,6 @@ enum {
 
 /* ---- set-up ---------------------------------------------------------------------------------- */
 
-static uint64_t round_up(uint64_t value, uint64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 /* The parts of the metadata, in this order, each aligned to a page of any system: 64 KiB. */
 typedef struct parts {
   uint64_t backing, busy, owned, units, end;
@@ -30,11 +27,11 @@ typedef struct parts {
 
 static parts parts_of(uint64_t unit_count) {
   parts p;
-  p.backing = round_up(sizeof(mpx_allocator), 64);
-  p.busy = round_up(p.backing + unit_count, 64);
-  p.owned = p.busy + round_up(MPX_WORD_COUNT(unit_count) * 8, 64);
-  p.units = round_up(p.owned + MPX_WORD_COUNT(unit_count) * 8, MPX_UNIT_SIZE);
-  p.end = round_up(p.units + unit_count * sizeof(mpx_unit), MPX_UNIT_SIZE);
+  p.backing = mpx_round_up(sizeof(mpx_allocator), 64);
+  p.busy = mpx_round_up(p.backing + unit_count, 64);
+  p.owned = p.busy + mpx_round_up(MPX_WORD_COUNT(unit_count) * 8, 64);
+  p.units = mpx_round_up(p.owned + MPX_WORD_COUNT(unit_count) * 8, MPX_UNIT_SIZE);
+  p.end = mpx_round_up(p.units + unit_count * sizeof(mpx_unit), MPX_UNIT_SIZE);
   return p;
 }
 
@@ -196,7 +193,7 @@ static int release_run(mpx_allocator *a, const mpx_caller *caller, uint32_t firs
 /* The run belongs to the caller until it is complete: a kill leaves it to the caller's reaper. */
 static int alloc_run(mpx_allocator *a, const mpx_caller *caller, size_t size, bool owned,
                      void **ret_block) {
-  uint64_t bytes = round_up(size, a->page_size);
+  uint64_t bytes = mpx_round_up(size, a->page_size);
   uint64_t count = (bytes + MPX_UNIT_SIZE - 1) / MPX_UNIT_SIZE;
   uint64_t state = mpx_state(MPX_UNIT_RUN, 0, 0, smaller(count, UINT32_MAX));
   uint32_t first;

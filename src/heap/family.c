@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "heap/address.h"
 #include "heap/allocator.h"
+#include "heap/pages.h"
 #include "os/crash_point.h"
 
 #include <errno.h>
@@ -59,15 +60,11 @@ bool mpx_family_is_foreign(void) {
 
 /* ---- the segment ----------------------------------------------------------------------------- */
 
-static uint64_t round_up(uint64_t value, uint64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 static uint64_t tables_size(void) {
-  return round_up(HEADER_SIZE + MPX_SLOT_COUNT * (sizeof(mpx_slot) + sizeof(mpx_report)) +
-                      MPX_POOL_COUNT * sizeof(mpx_cell) +
-                      MPX_SERVER_COUNT * sizeof(mpx_server_page),
-                  UNIT);
+  return mpx_round_up(HEADER_SIZE + MPX_SLOT_COUNT * (sizeof(mpx_slot) + sizeof(mpx_report)) +
+                          MPX_POOL_COUNT * sizeof(mpx_cell) +
+                          MPX_SERVER_COUNT * sizeof(mpx_server_page),
+                      UNIT);
 }
 
 static uint64_t segment_size(uint64_t data_size) {
@@ -118,7 +115,7 @@ static int create_segment(uint64_t data_size, uint64_t *ret_size, void **ret_bas
 static uint64_t default_size(void) {
   uint64_t half = mpx_os_memory_limit() / 2;
   uint64_t most = mpx_os_memory_is_scanned() ? SCANNED_SIZE : LARGEST_SIZE;
-  return round_up(half < most ? half : most, UNIT);
+  return mpx_round_up(half < most ? half : most, UNIT);
 }
 
 /* A heap is made once: one that became small because of a passing shortage of something else, of
@@ -130,7 +127,7 @@ static bool is_for_size(int code) {
 
 /* A size that was asked for is a promise; the default is a wish, made smaller until it fits. */
 static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, void **ret_base) {
-  uint64_t data_size = round_up(family.wanted_size, UNIT);
+  uint64_t data_size = mpx_round_up(family.wanted_size, UNIT);
   if (family.wanted_size > LARGEST_SIZE)
     return mpx_fail(MPROC_EADDRESS,
                     "no address range holds a heap of %zu bytes; give mproc_init a smaller "
@@ -144,7 +141,7 @@ static int create_fitting_segment(uint64_t *ret_size, uint64_t *ret_data_size, v
   int r;
   while (is_for_size(r = create_segment(data_size, ret_size, ret_base)) &&
          data_size > SMALLEST_SIZE) {
-    data_size = round_up(data_size / 2, UNIT);
+    data_size = mpx_round_up(data_size / 2, UNIT);
     mpx_log(MPROC_LOG_INFO, "shared heap: %s; trying %llu bytes", mproc_error_detail(),
             (unsigned long long)data_size);
   }

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "heap/allocator.h"
 #include "heap/family.h"
+#include "heap/pages.h"
 
 #include <errno.h>
 #include <string.h>
@@ -93,10 +94,8 @@ int mproc_heap_prefault(void *start, size_t size) {
     return mpx_fail(MPROC_EPOINTER,
                     "%p and the %zu bytes from it are not inside one block of the heap", start,
                     size);
-  uintptr_t page = mpx_os_page_size();
-  uintptr_t first = (uintptr_t)start / page * page;
-  uintptr_t end = ((uintptr_t)start + size + page - 1) / page * page;
-  r = mpx_os_prefault((void *)first, end - first);
+  mpx_pages pages = mpx_pages_of(start, size, mpx_os_page_size());
+  r = mpx_os_prefault(pages.start, pages.size);
   return r < 0 ? mpx_fail_code(r, "mproc_heap_prefault") : 0;
 }
 

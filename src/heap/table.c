@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "heap/family.h"
+#include "heap/pages.h"
 #include "os/crash_point.h"
 
 #include <errno.h>
@@ -54,14 +55,16 @@ static void raise_mark(_Atomic uint32_t *mark, uint32_t value) {
     ;
 }
 
+static bool commit(const void *item, size_t size) {
+  mpx_pages pages = mpx_pages_of(item, size, mpx_os_page_size());
+  return mpx_os_commit(pages.start, pages.size) == 0;
+}
+
 /* The tables are touched as they grow: memory that is not there must be an error, no SIGBUS. */
 static bool back_with_memory(_Atomic uint32_t *mark, uint32_t index, void *item, size_t size) {
   if (index < atomic_load_explicit(mark, memory_order_relaxed))
     return true;
-  uintptr_t page = mpx_os_page_size();
-  uintptr_t first = (uintptr_t)item / page * page;
-  uintptr_t end = ((uintptr_t)item + size + page - 1) / page * page;
-  return mpx_os_commit((void *)first, end - first) == 0;
+  return commit(item, size);
 }
 
 /* 1: claimed. 0: it is another's. -ENOMEM. */
@@ -115,9 +118,7 @@ int mpx_table_claim(mpx_header *header, mpx_member parent, mpx_member *ret_membe
 
 mpx_report *mpx_table_report(mpx_header *header, mpx_member member) {
   mpx_report *report = &header->reports[mpx_member_slot(member)];
-  uintptr_t page = mpx_os_page_size();
-  uintptr_t first = (uintptr_t)report / page * page;
-  return mpx_os_commit((void *)first, page) == 0 ? report : NULL;
+  return commit(report, sizeof *report) ? report : NULL;
 }
 
 int mpx_table_take(mpx_header *header, mpx_member member) {

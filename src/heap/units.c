@@ -1,6 +1,7 @@
 #include "heap/units.h"
 
 #include "base/error.h"
+#include "heap/pages.h"
 #include "os/crash_point.h"
 
 #include <errno.h>
@@ -39,10 +40,8 @@ int mpx_units_back(mpx_allocator *a, void *start, size_t size) {
 static int describe(mpx_allocator *a, uint32_t unit) {
   if (mpx_is_described(a, unit))
     return 0;
-  uintptr_t start = (uintptr_t)&a->units[unit] & ~(uintptr_t)(a->page_size - 1);
-  uintptr_t end = (uintptr_t)&a->units[unit + 1];
-  end = (end + a->page_size - 1) & ~(uintptr_t)(a->page_size - 1);
-  int r = mpx_units_back(a, (void *)start, end - start);
+  mpx_pages pages = mpx_pages_of(&a->units[unit], sizeof a->units[unit], a->page_size);
+  int r = mpx_units_back(a, pages.start, pages.size);
   if (r < 0)
     return r;
   uint32_t steps = mpx_backed(a, unit);

@@ -112,7 +112,6 @@ typedef struct mpx_os_mutex {
 } mpx_os_mutex;
 void mpx_os_mutex_init(mpx_os_mutex *mutex);
 void mpx_os_mutex_lock(mpx_os_mutex *mutex);
-bool mpx_os_mutex_trylock(mpx_os_mutex *mutex);
 void mpx_os_mutex_unlock(mpx_os_mutex *mutex);
 
 /* Between the two the calling thread is not cancelled: it would leave what it does half done. They
@@ -128,7 +127,7 @@ int mpx_os_thread_hook(void (*hook)(void));
 int mpx_os_thread_watch(void);
 /* Whether the caller is the process's first thread. */
 bool mpx_os_is_main_thread(void);
-/* Whether a child may change its user and groups, and its parent's helpers still kill it. */
+/* Whether a child may change its user, which the kernel's signal for its parent's death forgets. */
 bool mpx_os_is_privileged(void);
 /* Threads of this process; -ENOSYS where nobody can tell. */
 int mpx_os_thread_count(void);
@@ -157,6 +156,9 @@ void mpx_os_robust_disown(mpx_os_robust *lock);
 /* Sleeps while *word == expected, until woken or the deadline; may return early for no reason.
  * Works between processes that share the word's memory. [child] */
 void mpx_os_word_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline_ns);
+/* Looks while *word == expected, for about as long as a sleep and a wake-up take, unless there is
+ * one CPU only. For what another process is at right now. [child] */
+void mpx_os_word_spin(_Atomic uint32_t *word, uint32_t expected);
 /* [child] */
 void mpx_os_word_wake_all(_Atomic uint32_t *word);
 
@@ -184,6 +186,17 @@ int mpx_os_decommit(void *start, size_t size);
 int mpx_os_prefault(void *start, size_t size);
 size_t mpx_os_page_size(void);
 
+/* A part of this process's address space that it may read, write or execute. */
+typedef struct mpx_mapping {
+  uintptr_t start, end;
+  bool is_code; /* executable, and not writable */
+  char *name;   /* a file's path, the system's word ("[stack]"), or "anonymous memory" */
+} mpx_mapping;
+/* All of them, by address; to be given back by _mappings_free. -ENOENT, -EACCES and others where
+ * the system does not tell. */
+int mpx_os_mappings(mpx_mapping **ret_mappings, size_t *ret_count);
+void mpx_os_mappings_free(mpx_mapping *mappings, size_t count);
+
 /* Private memory of `size` bytes that is all zero in any child made by fork, by whomever. */
 int mpx_os_wiped_alloc(size_t size, void **ret_memory);
 
@@ -207,13 +220,13 @@ int mpx_os_cpu_count(void);
 /* ---- this process ---------------------------------------------------------------------------- */
 
 int64_t mpx_os_pid(void);
+/* The process that the system holds for the parent; 0: one in another pid namespace. */
+int64_t mpx_os_parent_pid(void);
 /* When a process started, in units that never repeat for one pid while the machine is up.
  * -ESRCH. */
 int64_t mpx_os_start_time(int64_t pid);
 /* Raised privileges: set-user-ID, file capabilities. Then no MPROC_* variable may be read. */
 bool mpx_os_is_secure(void);
-/* Whether a program that this process executes would find itself so, whatever its file says. */
-bool mpx_os_exec_is_secure(void);
 /* Shows the name in ps and top, cut to what the system shows. [child] */
 void mpx_os_set_process_name(const char *name);
 /* Flushes stdout and stderr where their locks can be had at once: never waits. */
@@ -263,8 +276,6 @@ int mpx_os_module_load(const char *path, const mpx_module_id *id, mpx_module *re
 /* What to execute to run this very program again: a path that stays the same file when the program
  * is replaced on disk, where there is one. */
 int mpx_os_self_executable(char path[MPX_OS_PATH_SIZE]);
-/* The program's name as ps would show it, without directories. Static storage. */
-const char *mpx_os_program_name(void);
 
 /* ---- processes ------------------------------------------------------------------------------- */
 
@@ -288,6 +299,15 @@ const char *mpx_os_stage_text(mpx_stage stage);
  * for an error that no limit causes. Static storage. */
 const char *mpx_os_limit_text(int code);
 
+/* User and group ids and capabilities of a thread. */
+typedef struct mpx_credentials {
+  uint64_t words[8];
+} mpx_credentials;
+/* -EPERM: they are such that no program executed by this process could have them. */
+int mpx_os_credentials_get(mpx_credentials *ret_credentials);
+/* Gives a process of one thread these. -EPERM: it has others now, where it lacks the right. */
+int mpx_os_credentials_set(const mpx_credentials *credentials);
+
 /* What a child is to be, all of it prepared by the parent. Borrowed during the call. */
 typedef struct mpx_launch {
   const char *path; /* spawn: the file to execute */
@@ -310,6 +330,10 @@ typedef struct mpx_launch {
   bool die_with_parent;
   /* spawn: no child of the caller, nor of its waits; *child is not filled in. */
   bool orphan;
+  /* spawn: the caller's, which the program will set once it runs; the exec is to leave what that
+   * needs, and not to count as set-user-ID. NULL: an exec like any other */
+  const mpx_credentials *credentials;
+  mproc_handle record; /* with credentials: becomes a file of the user that the program begins as */
 } mpx_launch;
 
 typedef struct mpx_child {
@@ -321,6 +345,17 @@ typedef struct mpx_child {
 #define MPX_NO_CHILD                                                                               \
   { 0, MPX_NO_HANDLE, false, -1 }
 
+/* As mproc_rusage, without its room for later: it lies in the process table. */
+typedef struct mpx_rusage {
+  int64_t user_time_ns;
+  int64_t system_time_ns;
+  int64_t max_rss_bytes;
+  int64_t minor_faults;
+  int64_t major_faults;
+  int64_t voluntary_switches;
+  int64_t involuntary_switches;
+} mpx_rusage;
+
 /* How a child ended. */
 typedef struct mpx_exit {
   mproc_state state; /* EXITED, SIGNALED or UNKNOWN (somebody else took the status) */
@@ -328,7 +363,7 @@ typedef struct mpx_exit {
   int signal;
   bool core_dumped;
   bool has_rusage;
-  mproc_rusage rusage;
+  mpx_rusage rusage;
 } mpx_exit;
 /* The most memory that this process ever had resident, in bytes. */
 int64_t mpx_os_peak_rss(void);

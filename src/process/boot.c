@@ -16,6 +16,12 @@
 
 static void run_record(const void *data, size_t size, mproc_handle handle);
 
+static int refuse(void) {
+  return mpx_fail(MPROC_ESECURE,
+                  "a program that this process executes cannot have the user, the group and the "
+                  "capabilities that it has itself; use fork");
+}
+
 int mpx_boot_prepare(mpx_boot_record *record, mpx_boot_kind kind, mproc_handle report) {
   memcpy(record->head.magic, MPX_BOOT_MAGIC, sizeof record->head.magic);
   record->head.report = report;
@@ -24,6 +30,8 @@ int mpx_boot_prepare(mpx_boot_record *record, mpx_boot_kind kind, mproc_handle r
   record->held = record->channel = MPX_NO_HANDLE;
   for (int i = 0; i < 4; i++)
     record->doors[i] = MPX_NO_HANDLE;
+  if (mpx_os_credentials_get(&record->credentials) < 0)
+    return refuse();
   return mpx_function_of((uintptr_t)run_record, &record->head.boot);
 }
 
@@ -58,6 +66,7 @@ int mpx_boot_spawn(const mpx_boot_launch *boot, mpx_child *child, mpx_stage *ret
   if (!environment)
     return -ENOMEM;
   launch.argv = argv;
+  launch.record = boot->record;
   launch.environment = environment;
   int r = mpx_os_spawn(&launch, child, ret_stage);
   free(environment);
@@ -82,6 +91,12 @@ static void keep_private(const mpx_boot_record *record, const mproc_inherit *inh
       (void)mpx_os_set_inheritable(own[i], false);
   for (uint64_t i = 0; i < record->inherited_count; i++)
     (void)mpx_os_set_inheritable(inherited[i].handle, false);
+}
+
+/* Before anything of the family's is touched. */
+static void take_credentials(const mpx_boot_record *record) {
+  if (mpx_os_credentials_set(&record->credentials) < 0)
+    give_up(record->head.report, refuse());
 }
 
 static void *copy_argument(const mpx_boot_record *record) {
@@ -119,6 +134,7 @@ static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mpro
     give_up(report, mpx_fail(-ENOMEM, "no memory in the child for %llu bytes of argument block",
                              (unsigned long long)record->argument_size));
   keep_private(record, inherited);
+  take_credentials(record);
   MPROC_CRASH_POINT("boot.before_attach");
   int r = mpx_family_attach(&record->ticket);
   if (r == -EEXIST)
@@ -151,6 +167,7 @@ static _Noreturn void run_entry(const mpx_boot_record *record, size_t size, mpro
 static _Noreturn void run_server(const mpx_boot_record *record, mproc_handle handle) {
   keep_private(record, NULL);
   mpx_os_close(handle);
+  take_credentials(record);
   int r = mpx_family_attach(&record->ticket);
   if (r == -EEXIST)
     (void)mpx_fail(-EEXIST, "the address of the shared heap is taken in the forkserver");

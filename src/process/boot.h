@@ -16,7 +16,7 @@
 #define MPX_BOOT_MAGIC "mprocbt2" /* changes with every change of mpx_boot_head */
 /* An address that is taken in one child is free in the next: its layout is random. */
 enum { MPX_ADDRESS_TRIES = 16 };
-enum { MPX_BOOT_VERSION = 2 }; /* changes with every change of the rest */
+enum { MPX_BOOT_VERSION = 3 }; /* changes with every change of the rest */
 
 /* The part that every version of mproc understands. */
 typedef struct mpx_boot_head {
@@ -52,7 +52,8 @@ typedef struct mpx_boot_record {
   mpx_function entry;
   uint32_t chosen_method;
   uint32_t guarded;
-  uint64_t inherited_at; /* offsets in the record */
+  mpx_credentials credentials; /* of the thread that starts it */
+  uint64_t inherited_at;       /* offsets in the record */
   uint64_t inherited_count;
   uint64_t argument_at;
   uint64_t argument_size;
@@ -67,7 +68,7 @@ int mpx_boot_if_child(void);
 /* Executes `path` with a record: `launch` says the rest. `keep` are the handles of the record's
  * kind; record, report and heap go along by themselves. */
 typedef struct mpx_boot_launch {
-  mpx_launch launch;
+  mpx_launch launch;        /* with the credentials of the record */
   char *const *environment; /* without the marker */
   const char *title;        /* argv[0] */
   mproc_handle record;

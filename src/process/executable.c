@@ -66,11 +66,7 @@ static int refuse_if_secure(void) {
   if (mpx_os_is_secure())
     return mpx_fail(MPROC_ESECURE,
                     "this program runs with raised privileges (set-user-ID or file "
-                    "capabilities), and spawn would execute it again with them; use fork");
-  if (mpx_os_exec_is_secure()) /* the child would take its record for an attack, and run main() */
-    return mpx_fail(MPROC_ESECURE,
-                    "real and effective user or group of this process differ, and a program that "
-                    "it executed would count as set-user-ID; make them equal, or use fork");
+                    "capabilities), and would be executed again with them; use fork");
   return 0;
 }
 

@@ -81,7 +81,11 @@ static int say_birth_failed(const mproc_process *process, const mpx_report *repo
 static int await_birth(mproc_process *process, const mpx_server_view *server, int64_t deadline) {
   mpx_header *header = mpx_family_header();
   mpx_slot *slot = mpx_table_slot(header, process->member);
-  int64_t again = server->open->spare_count > 0 ? mpx_os_now() + SPARE_PATIENCE_NS : MPX_NEVER;
+  int64_t again = MPX_NEVER;
+  if (server->open->spare_count > 0) {
+    again = mpx_os_now() + SPARE_PATIENCE_NS;
+    mpx_os_word_spin(&slot->birth, MPX_BIRTH_AWAITED);
+  }
   for (;;) {
     uint32_t birth = atomic_load_explicit(&slot->birth, memory_order_acquire);
     if (birth == MPX_BIRTH_DONE)

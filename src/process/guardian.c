@@ -17,8 +17,9 @@ typedef struct ward {
   int64_t start_time; /* 0 when a pidfd goes with it */
 } ward;
 
-/* How long a guardian that is stopped may keep its parent waiting. */
-#define PATIENCE_NS (5 * MPX_NS_PER_S)
+/* How long a guardian that is stopped, and cannot be told of more children, may keep its parent
+ * waiting; then another one takes its place. */
+#define PATIENCE_NS (200 * MPX_NS_PER_MS)
 
 /* ---- the parent's side ----------------------------------------------------------------------- */
 
@@ -58,25 +59,27 @@ static int send_self(mproc_handle channel) {
                : 0;
 }
 
-static int seal(mproc_handle channel, mproc_handle *ret_handle) {
+static int seal(mproc_handle channel, mpx_credentials *ret_credentials, mproc_handle *ret_handle) {
   mpx_boot_record *record = calloc(1, sizeof *record);
   if (!record)
     return mpx_fail_code(-ENOMEM, "making the guardian");
   int r = mpx_boot_prepare(record, MPX_BOOT_GUARDIAN, MPX_NO_HANDLE);
   record->channel = channel;
   record->head.size = sizeof *record;
+  *ret_credentials = record->credentials;
   mpx_os_bytes part = {record, sizeof *record};
-  if (r == 0)
-    r = mpx_os_seal_create("mproc-boot", &part, 1, ret_handle);
+  if (r == 0 && (r = mpx_os_seal_create("mproc-boot", &part, 1, ret_handle)) < 0)
+    (void)fail_making(r);
   free(record);
-  return r < 0 ? fail_making(r) : 0;
+  return r;
 }
 
 static int execute(const char *path, mproc_handle channel) {
   static const mproc_stream null_streams[3] = {
       {.kind = MPROC_STREAM_NULL}, {.kind = MPROC_STREAM_NULL}, {.kind = MPROC_STREAM_NULL}};
   mproc_handle record;
-  int r = seal(channel, &record);
+  mpx_credentials own; /* it stays what the exec makes of them: it is to kill whom we may */
+  int r = seal(channel, &own, &record);
   if (r < 0)
     return r;
   const mproc_handle keep[] = {record, channel};
@@ -84,7 +87,8 @@ static int execute(const char *path, mproc_handle channel) {
                                      .streams = null_streams,
                                      .keep = keep,
                                      .keep_count = 2,
-                                     .orphan = true},
+                                     .orphan = true,
+                                     .credentials = &own},
                           .title = "mproc:guardian",
                           .record = record};
   mpx_child child = MPX_NO_CHILD;
@@ -204,7 +208,8 @@ int mpx_guardian_tie(mproc_process *process) {
 }
 
 static int replace(void) {
-  mpx_log(MPROC_LOG_ERROR, "the guardian of daemon children was killed; making another");
+  mpx_log(MPROC_LOG_ERROR,
+          "the guardian of daemon children was killed or is stopped; making another");
   forget();
   return make_with_wards();
 }
@@ -213,7 +218,7 @@ int mpx_guardian_watch(mproc_process *process) {
   const mpx_child *child = &process->child;
   mpx_os_mutex_lock(&guardian.lock);
   int r = send_ward(guardian.channel, child->pid, pidfd_of(child));
-  if (r == -EPIPE && (r = replace()) == 0)
+  if ((r == -EPIPE || r == -ETIMEDOUT) && (r = replace()) == 0)
     r = send_ward(guardian.channel, child->pid, pidfd_of(child));
   process->watched = r == 0;
   mpx_os_mutex_unlock(&guardian.lock);

@@ -50,7 +50,9 @@ static int check_environment(void) {
   mpx_method method;
   const char *wish = mpx_setting("MPROC_START_METHOD");
   int r = wish ? mpx_method_parse(wish, "MPROC_START_METHOD", &method) : 0;
-  return r < 0 ? r : mpx_log_from_environment();
+  if (r == 0)
+    r = mpx_log_from_environment();
+  return r < 0 ? r : mpx_debug_from_environment();
 }
 
 static int take_options(const mproc_init_options *options) {

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "heap/family.h"
+#include "process/debug.h"
 #include "process/settings.h"
 
 #include <errno.h>
@@ -65,6 +66,8 @@ static int make(mproc_process **ret_process, mproc_entry *entry, const void *arg
   int r = mpx_check_not_null(ret_process, "ret_process");
   if (r == 0)
     r = mpx_log_from_environment();
+  if (r == 0)
+    r = mpx_debug_from_environment();
   if (r < 0)
     return r;
   mproc_process *process = mpx_registry_new();
@@ -105,13 +108,9 @@ int mproc_process_create_command(mproc_process **ret_process, const char *const 
   return create(ret_process, NULL, NULL, 0, argv, options);
 }
 
-static int start_by_method(mproc_process *process) {
-  if (!process->entry)
-    return mpx_start_command(process);
-  mpx_method method = process->method;
-  int r = method == MPX_METHOD_UNSET ? mpx_method_in_use(&method) : 0;
-  if (r < 0)
-    return r;
+static int start_by(mproc_process *process, mpx_method method) {
+  if (mpx_debug_args && method != MPX_METHOD_FORK)
+    mpx_debug_check_args(process, method);
   switch (method) {
   case MPX_METHOD_FORK:
     return mpx_start_fork(process);
@@ -120,6 +119,30 @@ static int start_by_method(mproc_process *process) {
   default:
     return mpx_start_spawn(process);
   }
+}
+
+static void log_start(const mproc_process *process, const char *how, const char *why) {
+  mpx_log(MPROC_LOG_DEBUG, "started '%s' as process %lld: %s (%s)", process->name,
+          (long long)process->child.pid, how, why);
+}
+
+static int start_by_method(mproc_process *process) {
+  mpx_method method = process->method;
+  int r = 0;
+  if (!process->entry) {
+    r = mpx_start_command(process);
+    if (r == 0)
+      log_start(process, "command", process->argv[0]);
+    return r;
+  }
+  if (method == MPX_METHOD_UNSET)
+    r = mpx_method_in_use(&method);
+  if (r == 0)
+    r = start_by(process, method);
+  if (r == 0)
+    log_start(process, mpx_method_name(method),
+              process->method == MPX_METHOD_UNSET ? "the choice of the process" : "asked for");
+  return r;
 }
 
 static int start(mproc_process *process) {
@@ -144,9 +167,6 @@ static int start(mproc_process *process) {
   mpx_os_mutex_lock(&process->lock);
   process->phase = r < 0 ? MPX_PHASE_CREATED : MPX_PHASE_RUNNING;
   unlock(process);
-  if (r == 0)
-    mpx_log(MPROC_LOG_DEBUG, "started '%s' as process %lld", process->name,
-            (long long)process->child.pid);
   return r;
 }
 
@@ -174,6 +194,32 @@ static void complete_from_record(mproc_process *process) {
   process->exit.code = (int)(record & 0xff);
 }
 
+/* Under the lock. */
+static mproc_status status_of(const mproc_process *process) {
+  const mpx_exit *end = &process->exit;
+  mproc_status status = {.state = MPROC_STATE_CREATED, .code = -1, .max_rss_bytes = -1};
+  if (process->phase == MPX_PHASE_RUNNING) {
+    status.state = MPROC_STATE_RUNNING;
+    status.run_time_ns = mpx_os_now() - process->started_at;
+  } else if (process->phase == MPX_PHASE_ENDED) {
+    status.state = end->state;
+    status.code = end->state == MPROC_STATE_EXITED ? end->code : -1;
+    status.signal = end->signal;
+    status.core_dumped = end->core_dumped;
+    status.run_time_ns = process->ended_at - process->started_at;
+    if (end->has_rusage)
+      status.max_rss_bytes = end->rusage.max_rss_bytes;
+  }
+  return status;
+}
+
+static void log_end(const mproc_process *process) {
+  const mproc_status status = status_of(process);
+  char text[128];
+  mpx_log(MPROC_LOG_DEBUG, "'%s' (process %lld) %s", process->name, (long long)process->child.pid,
+          mproc_strstatus(&status, text, sizeof text));
+}
+
 int mpx_process_reap(mproc_process *process) {
   if (process->phase != MPX_PHASE_RUNNING)
     return process->phase == MPX_PHASE_ENDED;
@@ -191,8 +237,7 @@ int mpx_process_reap(mproc_process *process) {
     mpx_relay_forget(process);
   else if (process->member)
     mpx_family_bury(process->member);
-  mpx_log(MPROC_LOG_DEBUG, "'%s' (process %lld) ended", process->name,
-          (long long)process->child.pid);
+  log_end(process);
   return 1;
 }
 
@@ -312,24 +357,23 @@ int mproc_process_status(mproc_process *process, mproc_status *ret_status) {
   r = mpx_process_reap(process);
   if (r < 0)
     goto finish;
-  mproc_status status = {.state = MPROC_STATE_CREATED, .code = -1, .max_rss_bytes = -1};
-  if (process->phase == MPX_PHASE_RUNNING) {
-    status.state = MPROC_STATE_RUNNING;
-    status.run_time_ns = mpx_os_now() - process->started_at;
-  } else if (process->phase == MPX_PHASE_ENDED) {
-    status.state = process->exit.state;
-    status.code = process->exit.state == MPROC_STATE_EXITED ? process->exit.code : -1;
-    status.signal = process->exit.signal;
-    status.core_dumped = process->exit.core_dumped;
-    status.run_time_ns = process->ended_at - process->started_at;
-    if (process->exit.has_rusage)
-      status.max_rss_bytes = process->exit.rusage.max_rss_bytes;
-  }
-  *ret_status = status;
+  *ret_status = status_of(process);
   r = 0;
 finish:
   unlock(process);
   return r;
+}
+
+static int fail_unknown_rusage(const mproc_process *process) {
+  return process->server
+             ? mpx_fail(MPROC_ESTATUS_UNKNOWN,
+                        "the forkserver that waited for '%s' was killed, and the figures went with "
+                        "it; keep it running until its workers are joined",
+                        process->name)
+             : mpx_fail(MPROC_ESTATUS_UNKNOWN,
+                        "another part of the program reaped process '%s', and the kernel gave the "
+                        "figures to it; keep its waits off this pid",
+                        process->name);
 }
 
 int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage) {
@@ -340,13 +384,17 @@ int mproc_process_rusage(mproc_process *process, mproc_rusage *ret_rusage) {
     return r;
   r = mpx_process_reap(process);
   if (r == 1 && process->exit.has_rusage) {
-    *ret_rusage = process->exit.rusage;
+    const mpx_rusage *used = &process->exit.rusage;
+    *ret_rusage = (mproc_rusage){.user_time_ns = used->user_time_ns,
+                                 .system_time_ns = used->system_time_ns,
+                                 .max_rss_bytes = used->max_rss_bytes,
+                                 .minor_faults = used->minor_faults,
+                                 .major_faults = used->major_faults,
+                                 .voluntary_switches = used->voluntary_switches,
+                                 .involuntary_switches = used->involuntary_switches};
     r = 0;
   } else if (r == 1) {
-    r = mpx_fail(MPROC_ESTATUS_UNKNOWN,
-                 "another part of the program reaped process '%s', and the "
-                 "kernel gave the figures to it; keep its waits off this pid",
-                 process->name);
+    r = fail_unknown_rusage(process);
   } else if (r == 0) {
     r = mpx_fail(-EAGAIN, "process '%s' still runs", process->name);
   }

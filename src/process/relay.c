@@ -5,7 +5,6 @@
 /* How long a server that lives and runs may take: longer than any machine is busy. */
 #define PATIENCE_NS (5 * MPX_NS_PER_S)
 #define LOOK_NS (20 * MPX_NS_PER_MS)
-enum { SPINS = 2000 };
 
 static bool is_ready(mproc_handle sentinel) {
   mpx_poll_item item = {.handle = sentinel};
@@ -24,16 +23,25 @@ static bool has_ended(const mproc_process *process) {
          (!child->pidfd && !mpx_os_process_is_alive(child->pid, process->server_start_time));
 }
 
+/* The server that was found stopped when last looked at: nobody waits for it again in vain. */
+static _Atomic mpx_member stopped_server;
+
+static bool is_stopped(mpx_member server, const mpx_slot *slot) {
+  bool stopped = mpx_os_process_is_stopped(slot->pid);
+  atomic_store_explicit(&stopped_server, stopped ? server : 0, memory_order_relaxed);
+  return stopped;
+}
+
 /* The server was woken by the same end as we. */
 static bool await_relay(mpx_header *header, mpx_slot *slot, mpx_member server) {
   int64_t deadline = mpx_os_now() + PATIENCE_NS;
-  for (int i = 0; i < SPINS; i++)
-    if (is_done(slot))
-      return true;
+  mpx_os_word_spin(&slot->relay, MPX_RELAY_NONE);
+  mpx_os_word_spin(&slot->relay, MPX_RELAY_REAPING);
   mpx_slot *server_slot = mpx_table_slot(header, server);
-  for (bool looked = false; !is_done(slot) && mpx_os_now() < deadline; looked = true) {
+  bool suspect = atomic_load_explicit(&stopped_server, memory_order_relaxed) == server;
+  for (; !is_done(slot) && mpx_os_now() < deadline; suspect = true) {
     if (!server_slot || mpx_member_is_dead(header, server) ||
-        (looked && mpx_os_process_is_stopped(server_slot->pid)))
+        (suspect && is_stopped(server, server_slot)))
       break;
     uint32_t seen = atomic_load_explicit(&slot->relay, memory_order_acquire);
     if (seen != MPX_RELAY_DONE)

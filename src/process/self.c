@@ -84,8 +84,26 @@ int mproc_parent_is_alive(void) {
   return r < 0 ? r : !mpx_member_is_dead(mpx_family_header(), self.parent);
 }
 
+/* The parent's number here. In another pid namespace it is not the one in the table, but 0. As long
+ * as it lives it is the system's parent too, but for a forkserver's workers, whose server is in its
+ * namespace. */
+static int64_t pid_of_parent(void) {
+  bool by_server = strcmp(self.info.method, mpx_method_name(MPX_METHOD_FORKSERVER)) == 0;
+  return by_server ? self.parent_info.pid : mpx_os_parent_pid();
+}
+
 /* The handle is opened by pid, and that is safe only if the parent still lives afterwards: then the
  * pid was its own all the time. A parent that is dead has a sentinel that says so. */
+static int open_parent(void) {
+  int64_t pid = pid_of_parent();
+  int r = pid == 0 ? -ENOSYS : mpx_os_process_open(pid, &parent_sentinel);
+  if (r == -ESRCH || mpx_member_is_dead(mpx_family_header(), self.parent)) {
+    mpx_os_close(parent_sentinel);
+    r = mpx_os_ended_sentinel(&parent_sentinel);
+  }
+  return r;
+}
+
 int mproc_parent_sentinel(mproc_handle *ret_handle) {
   int r = mpx_check_not_null(ret_handle, "ret_handle");
   if (r == 0)
@@ -93,17 +111,16 @@ int mproc_parent_sentinel(mproc_handle *ret_handle) {
   if (r < 0)
     return r;
   mpx_os_mutex_lock(&sentinel_lock);
-  if (parent_sentinel == MPX_NO_HANDLE) {
-    r = mpx_os_process_open(self.parent_info.pid, &parent_sentinel);
-    if (r == -ESRCH || mpx_member_is_dead(mpx_family_header(), self.parent)) {
-      mpx_os_close(parent_sentinel);
-      r = mpx_os_ended_sentinel(&parent_sentinel);
-    }
-  }
+  if (parent_sentinel == MPX_NO_HANDLE)
+    r = open_parent();
   if (r == 0)
     *ret_handle = parent_sentinel;
   mpx_os_mutex_unlock(&sentinel_lock);
-  return r < 0 ? mpx_fail(r, "no sentinel for the parent: %s", mproc_strerror(r)) : 0;
+  return r < 0 ? mpx_fail(r, "no sentinel for the parent: %s%s", mproc_strerror(r),
+                          r == -ENOSYS ? " (no pidfds, or it is in another pid namespace); ask "
+                                         "mproc_parent_is_alive() from time to time"
+                                       : "")
+               : 0;
 }
 
 /* ---- inherited handles ----------------------------------------------------------------------- */

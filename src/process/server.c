@@ -183,18 +183,21 @@ void mpx_server_drop(mpx_server *server, const mpx_server_view *view) {
 }
 
 /* It ends when its workers have ended; what it owns is then for a sweep to give back. */
-void mpx_server_stop(mpx_server *server) {
-  mpx_registry_lock();
-  mpx_instance *instance = server->current;
-  server->current = NULL;
-  mpx_registry_unlock();
-  if (!instance)
-    return;
+static void retire(mpx_instance *instance) {
   mpx_request_tell(instance->door, MPX_REQUEST_RETIRE, mpx_family_self());
   give_up(instance->member);
   mpx_registry_lock();
   let_go(instance);
   mpx_registry_unlock();
+}
+
+void mpx_server_stop(mpx_server *server) {
+  mpx_registry_lock();
+  mpx_instance *instance = server->current;
+  server->current = NULL;
+  mpx_registry_unlock();
+  if (instance)
+    retire(instance);
 }
 
 void mpx_server_ref(mpx_server *server) {
@@ -338,7 +341,8 @@ static int execute(mpx_server *server, launch_plan *plan) {
   mpx_boot_launch boot = {.launch = {.path = plan->executable,
                                      .keep = keep,
                                      .keep_count = sizeof keep / sizeof keep[0],
-                                     .orphan = true},
+                                     .orphan = true,
+                                     .credentials = &plan->record.credentials},
                           .title = "mproc:forkserver",
                           .record = server->transient.record};
   mpx_child child = MPX_NO_CHILD;
@@ -460,7 +464,14 @@ static int start(mpx_server *server, int64_t deadline, mpx_instance **ret_instan
     clean_up(server, plan, r < 0);
     if (r != -EEXIST)
       break;
+    mpx_log(MPROC_LOG_INFO, "forkserver: the shared heap's address was taken in it; %s",
+            tries + 1 < MPX_ADDRESS_TRIES ? "starting it again" : "giving up");
   }
+  if (r == -EEXIST)
+    r = mpx_fail(MPROC_EADDRESS,
+                 "the address of the shared heap was taken in %d forkservers in a row; give "
+                 "mproc_init a smaller heap_size",
+                 MPX_ADDRESS_TRIES);
   if (r < 0)
     goto finish;
   *instance = (mpx_instance){.holders = 1,
@@ -478,11 +489,12 @@ finish:
   return r;
 }
 
-/* One thread starts it, the others wait: 0 (the caller is to start it) or 1 (it is up). */
+/* One thread at a time starts one: 0, the caller is to. 1: one is up, and held by *ret_view; where
+ * that is NULL, another one is wanted in any case. */
 static int wait_for_turn(mpx_server *server, int64_t deadline, mpx_server_view *ret_view) {
   for (;;) {
     mpx_registry_lock();
-    bool up = server->current != NULL;
+    bool up = ret_view && server->current != NULL;
     bool mine = !up && server->starter != mpx_os_pid();
     if (up)
       hold(server->current, ret_view);
@@ -512,12 +524,22 @@ int mpx_server_use(mpx_server *server, int64_t deadline, mpx_server_view *ret_vi
   return r;
 }
 
+/* The one that serves does so until the new one is up, and goes on if that fails. */
 int mpx_server_refresh(mpx_server *server) {
   int64_t deadline = mpx_os_now() + 60 * MPX_NS_PER_S;
-  mpx_server_view view;
-  mpx_server_stop(server);
-  int r = mpx_server_use(server, deadline, &view);
-  if (r == 0)
-    mpx_server_release(&view);
+  mpx_instance *made = NULL, *former = NULL;
+  int r = wait_for_turn(server, deadline, NULL);
+  if (r < 0)
+    return r;
+  r = start(server, deadline, &made);
+  mpx_registry_lock();
+  server->starter = 0;
+  if (made) {
+    former = server->current;
+    server->current = made;
+  }
+  mpx_registry_unlock();
+  if (former)
+    retire(former);
   return r;
 }

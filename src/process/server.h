@@ -50,7 +50,7 @@ void mpx_server_drop(mpx_server *server, const mpx_server_view *view);
 
 /* Sends it away: it ends with the last of its workers. */
 void mpx_server_stop(mpx_server *server);
-/* The same, and starts another one at once. */
+/* Starts another one, which takes the place of one that runs. If that fails, nothing changes. */
 int mpx_server_refresh(mpx_server *server);
 
 /* In a fresh forked child. */

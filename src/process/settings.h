@@ -19,6 +19,11 @@ bool mpx_is_initialised(void);
 const char *mpx_init_helper(void);
 /* Reads MPROC_LOG, once. Says why not. */
 int mpx_log_from_environment(void);
+/* Says it at level error, and on standard error where the log is off: for what the user of a
+ * program asked for by a variable of its own. */
+void mpx_log_asked_for(const char *message);
+/* Reads MPROC_DEBUG, once. Says why not. */
+int mpx_debug_from_environment(void);
 /* Every options struct ends in zeros. -EINVAL, says which struct. */
 int mpx_check_reserved(const uint64_t reserved[8], const char *type);
 

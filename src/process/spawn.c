@@ -97,6 +97,7 @@ static int execute(mproc_process *process, spawn_plan *plan) {
   boot.launch.path = plan->executable;
   boot.launch.keep = plan->keep;
   boot.launch.keep_count = plan->keep_count;
+  boot.launch.credentials = &plan->record.credentials;
   mpx_stage stage;
   int r = mpx_boot_spawn(&boot, &process->child, &stage);
   process->parent_peak = mpx_os_peak_rss();

@@ -65,6 +65,11 @@ static int ask_objects(mproc_wait_item *items, size_t count, mpx_poll_item *poll
 static int poll_handles(mproc_wait_item *items, size_t count, mpx_poll_item *polls,
                         int64_t deadline) {
   int r = mpx_os_poll(polls, count, deadline);
+  if (r == -EINVAL) /* the one cause that is left */
+    return mpx_fail(r,
+                    "cannot wait for %zu items: more than the process may have descriptors open "
+                    "(RLIMIT_NOFILE); raise it or wait for fewer at a time",
+                    count);
   if (r < 0)
     return mpx_fail_code(r, "cannot wait");
   int ready = 0;

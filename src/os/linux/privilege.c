@@ -2,15 +2,13 @@
  * only; where /proc is not mounted, ids, groups and capabilities must do. */
 #define _GNU_SOURCE
 #include "base/hash.h"
-#include "os/os.h"
+#include "os/linux/credentials.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { SESSION, IDS, GROUPS, LIMITS, CGROUP, ROOT, NAMESPACES };
@@ -58,28 +56,14 @@ static int read_whole(const char *path, char **ret_text) {
 
 /* ---- capabilities and filters ---------------------------------------------------------------- */
 
-typedef struct capabilities {
-  struct __user_cap_data_struct sets[2]; /* effective, permitted, inheritable: low and high half */
-} capabilities;
-
-static bool has(const capabilities *all, unsigned capability) {
-  return (all->sets[capability / 32].permitted >> capability % 32 & 1) != 0;
-}
-
-/* The kernel's call; there is none in libc. Where it is refused, everything seems permitted: then
- * more is compared. */
-static capabilities own_capabilities(void) {
-  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-  capabilities all;
-  memset(&all, 0xff, sizeof all);
-  (void)syscall(SYS_capget, &header, all.sets);
-  return all;
+static bool has(const mpx_capability_sets *all, unsigned capability) {
+  return (all->halves[capability / 32].permitted >> capability % 32 & 1) != 0;
 }
 
 /* The lines of the file that no system call tells, or only one each: read where there can be a
  * difference. Ambient capabilities are inheritable ones, only CAP_SETPCAP takes one out of the
  * bounding set, and filters may be stacked. */
-static int hash_limits(const capabilities *own, uint64_t *ret_sum) {
+static int hash_limits(const mpx_capability_sets *own, bool known, uint64_t *ret_sum) {
   static const char *const names[] = {"\nCapBnd:", "\nCapAmb:", "\nSeccomp"};
   int no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
   int filtered = prctl(PR_GET_SECCOMP);
@@ -87,7 +71,8 @@ static int hash_limits(const capabilities *own, uint64_t *ret_sum) {
   sum = mpx_hash(mpx_hash(sum, &no_new_privs, sizeof no_new_privs), &filtered, sizeof filtered);
   char *text = NULL;
   int r = 0;
-  if (filtered || has(own, CAP_SETPCAP) || own->sets[0].inheritable || own->sets[1].inheritable)
+  if (filtered || has(own, CAP_SETPCAP) || own->halves[0].inheritable ||
+      own->halves[1].inheritable || !known)
     r = read_whole("/proc/thread-self/status", &text);
   for (size_t i = 0; text && i < sizeof names / sizeof names[0]; i++)
     for (const char *line = text; (line = strstr(line, names[i]));) {
@@ -131,9 +116,10 @@ static uint64_t hash_namespaces(bool may_change) {
 int mpx_os_privilege_get(mpx_privilege *ret_privilege) {
   mpx_privilege now;
   char *cgroup = NULL;
-  const capabilities own = own_capabilities();
+  mpx_capability_sets own;
+  bool known = mpx_capabilities_get(&own);
   memset(&now, 0, sizeof now);
-  int r = hash_limits(&own, &now.words[LIMITS]);
+  int r = hash_limits(&own, known, &now.words[LIMITS]);
   if (r == 0)
     r = read_whole("/proc/thread-self/cgroup", &cgroup);
   if (r < 0)
@@ -143,7 +129,7 @@ int mpx_os_privilege_get(mpx_privilege *ret_privilege) {
   now.words[GROUPS] = hash_groups();
   now.words[CGROUP] = cgroup ? mpx_hash(MPX_HASH_SEED, cgroup, strlen(cgroup)) : 0;
   now.words[ROOT] = hash_root();
-  now.words[NAMESPACES] = hash_namespaces(has(&own, CAP_SYS_ADMIN));
+  now.words[NAMESPACES] = hash_namespaces(has(&own, CAP_SYS_ADMIN) || !known);
   *ret_privilege = now;
   free(cgroup);
   return 0;

@@ -12,6 +12,7 @@
  * copy, whose failure comes through a pipe. A child of its own tells which, once. */
 #define _GNU_SOURCE
 #include "os/crash_point.h"
+#include "os/linux/credentials.h"
 #include "os/linux/pidfd.h"
 #include "os/os.h"
 #include "os/posix/tsan.h"
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -109,6 +111,8 @@ CHILD_CODE _Noreturn static void run_child(spawn_call *call) {
   if (r == 0) {
     if (launch->marker)
       write_pid(launch->marker);
+    if (launch->credentials)
+      mpx_credentials_before_exec(launch->credentials, launch->record);
     MPROC_CRASH_POINT("spawn.child.unexecuted");
     (void)execve(launch->path, launch->argv, launch->environment ? launch->environment : environ);
     r = -errno;
@@ -140,6 +144,17 @@ CHILD_CODE static int make_orphan(void *argument) {
   else
     call->orphan = pid;
   leave(0);
+}
+
+/* Whether our children are in another pid namespace than we. The orphan's maker would be its first
+ * process, with whose end it is over. Before there is one, the link leads nowhere. */
+static bool has_other_namespace(void) {
+  static const char *const path = "/proc/thread-self/ns/pid_for_children";
+  char own[64], theirs[64];
+  struct stat link;
+  ssize_t a = readlink("/proc/thread-self/ns/pid", own, sizeof own);
+  ssize_t b = readlink(path, theirs, sizeof theirs);
+  return a > 0 && lstat(path, &link) == 0 && (a != b || memcmp(own, theirs, (size_t)a) != 0);
 }
 
 static pid_t clone_orphan(spawn_call *call) {
@@ -222,10 +237,11 @@ static pid_t clone_blocked(spawn_call *call, bool want_pidfd, mpx_child *child) 
   return pid;
 }
 
-/* Whether children share our memory here. */
+/* Whether children are known to share our memory. One that tells and ends is made for that, but not
+ * where it would be the first of a new pid namespace, and its last. */
 static bool memory_is_shared(void) {
   static _Atomic int known; /* 1: they do, -1: they do not */
-  if (atomic_load(&known) == 0) {
+  if (atomic_load(&known) == 0 && !has_other_namespace()) {
     spawn_call call = {.launch = NULL};
     if (clone_blocked(&call, false, NULL) > 0)
       atomic_store(&known, call.shared ? 1 : -1);
@@ -258,6 +274,8 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
   spawn_call call = {
       .launch = launch, .parent = getpid(), .report = {MPX_NO_HANDLE, MPX_NO_HANDLE}};
   *ret_stage = MPX_STAGE_CREATE;
+  if (launch->orphan && has_other_namespace())
+    return -EOPNOTSUPP;
   int r = memory_is_shared() ? 0 : mpx_os_pipe(call.report);
   if (r < 0)
     return r;

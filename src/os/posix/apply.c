@@ -41,6 +41,8 @@ const char *mpx_os_limit_text(int code) {
     return " (the limit on processes, RLIMIT_NPROC or the cgroup's pids.max)";
   case -EFBIG:
     return " (the limit on file sizes, RLIMIT_FSIZE)";
+  case -EOPNOTSUPP:
+    return " (the children of this process are in a pid namespace of their own)";
   default:
     return "";
   }

@@ -39,12 +39,12 @@ static void attach_handles(struct msghdr *message, control_buffer *control,
   if (count == 0)
     return;
   message->msg_control = control;
-  message->msg_controllen = CMSG_SPACE(sizeof(int) * count);
+  message->msg_controllen = (socklen_t)CMSG_SPACE(sizeof(int) * count);
   memset(control, 0, message->msg_controllen);
   struct cmsghdr *header = CMSG_FIRSTHDR(message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+  header->cmsg_len = (socklen_t)CMSG_LEN(sizeof(int) * count);
   int *fds = (int *)(void *)CMSG_DATA(header);
   for (size_t i = 0; i < count; i++)
     fds[i] = mpx_descriptor(handles[i]);
@@ -60,7 +60,8 @@ int mpx_os_channel_post(mproc_handle end, const mpx_os_bytes *parts, size_t part
   for (size_t i = 0; i < part_count; i++)
     vectors[i] =
         (struct iovec){.iov_base = (void *)(uintptr_t)parts[i].data, .iov_len = parts[i].size};
-  struct msghdr message = {.msg_iov = vectors, .msg_iovlen = part_count};
+  struct msghdr message = {.msg_iov = vectors};
+  message.msg_iovlen = (__typeof__(message.msg_iovlen))part_count; /* size_t, or musl's int */
   attach_handles(&message, &control, handles, handle_count);
   while (sendmsg(mpx_descriptor(end), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     mpx_poll_item room = {.handle = end, .writable = true};
@@ -78,9 +79,17 @@ int mpx_os_channel_post(mproc_handle end, const mpx_os_bytes *parts, size_t part
   return 0;
 }
 
+/* Of musl's macro: what it compares has the other sign. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+static struct cmsghdr *next_header(struct msghdr *message, struct cmsghdr *header) {
+  return CMSG_NXTHDR(message, header);
+}
+#pragma GCC diagnostic pop
+
 static void take_control(struct msghdr *message, mpx_received *received) {
   for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
-       header = CMSG_NXTHDR(message, header)) {
+       header = next_header(message, header)) {
     const void *data = CMSG_DATA(header);
     if (header->cmsg_level != SOL_SOCKET)
       continue;

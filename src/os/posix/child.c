@@ -35,13 +35,13 @@ static int64_t nanoseconds(struct timeval time) {
 
 void mpx_take_rusage(const struct rusage *usage, mpx_exit *ret_exit) {
   ret_exit->has_rusage = true;
-  ret_exit->rusage = (mproc_rusage){.user_time_ns = nanoseconds(usage->ru_utime),
-                                    .system_time_ns = nanoseconds(usage->ru_stime),
-                                    .max_rss_bytes = (int64_t)usage->ru_maxrss * 1024,
-                                    .minor_faults = usage->ru_minflt,
-                                    .major_faults = usage->ru_majflt,
-                                    .voluntary_switches = usage->ru_nvcsw,
-                                    .involuntary_switches = usage->ru_nivcsw};
+  ret_exit->rusage = (mpx_rusage){.user_time_ns = nanoseconds(usage->ru_utime),
+                                  .system_time_ns = nanoseconds(usage->ru_stime),
+                                  .max_rss_bytes = (int64_t)usage->ru_maxrss * 1024,
+                                  .minor_faults = usage->ru_minflt,
+                                  .major_faults = usage->ru_majflt,
+                                  .voluntary_switches = usage->ru_nvcsw,
+                                  .involuntary_switches = usage->ru_nivcsw};
 }
 
 int64_t mpx_os_peak_rss(void) {

@@ -27,11 +27,11 @@ mproc_handle mpx_os_stream_handle(int index) {
 }
 
 bool mpx_os_is_privileged(void) {
-  return geteuid() == 0;
-}
-
-bool mpx_os_exec_is_secure(void) {
-  return getuid() != geteuid() || getgid() != getegid();
+  uid_t users[3] = {getuid(), geteuid(), geteuid()};
+#ifdef __linux__
+  (void)getresuid(&users[0], &users[1], &users[2]);
+#endif
+  return users[0] == 0 || users[0] != users[1] || users[0] != users[2];
 }
 
 bool mpx_os_is_executable(const char *path) {

@@ -46,13 +46,6 @@ void mpx_os_mutex_lock(mpx_os_mutex *mutex) {
   (void)code;
 }
 
-bool mpx_os_mutex_trylock(mpx_os_mutex *mutex) {
-  bool locked = pthread_mutex_trylock(mutex_of(mutex)) == 0;
-  if (locked)
-    mpx_os_cancel_hold();
-  return locked;
-}
-
 void mpx_os_mutex_unlock(mpx_os_mutex *mutex) {
   int code = pthread_mutex_unlock(mutex_of(mutex));
   mpx_assert(code == 0);

@@ -1,0 +1,19 @@
+/* Ids and capabilities, which an exec changes by rules of its own. */
+#ifndef MPX_OS_LINUX_CREDENTIALS_H
+#define MPX_OS_LINUX_CREDENTIALS_H
+
+#include "os/os.h"
+
+#include <linux/capability.h>
+
+typedef struct mpx_capability_sets {
+  struct __user_cap_data_struct halves[2]; /* capabilities 0 to 31, 32 to 63 */
+} mpx_capability_sets;
+
+/* By the kernel's calls, there are none in libc. False: refused, and *ret_sets is all zeros. */
+bool mpx_capabilities_get(mpx_capability_sets *ret_sets);
+
+/* Before an exec: what is to be there after it, as far as that is possible. [child] */
+void mpx_credentials_before_exec(const mpx_credentials *wanted, mproc_handle record);
+
+#endif
