@@ -32,6 +32,10 @@ int cli_unknown_command(const char *name);
 int cli_bad_option(char **argv, const struct option *options, const char *command);
 int cli_unexpected_argument(const char *argument, const char *command);
 
+/* For commands that use the library: CLI_OK, or one line on standard error and CLI_USAGE where it
+ * could not be initialised, for a variable with a bad value. */
+int cli_check_init(void);
+
 /* One line on standard error; returns CLI_FAILED. */
 int cli_fail(const char *text);
 

@@ -112,6 +112,9 @@ int cli_methods(int argc, char **argv) {
   if (optind < argc)
     return cli_unexpected_argument(argv[optind], "methods");
 
+  int status = cli_check_init();
+  if (status != CLI_OK)
+    return status;
   method_list list;
   if (load(&list) < 0) {
     cli_fail(mproc_error_detail());

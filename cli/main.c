@@ -74,11 +74,17 @@ static int finish_output(int status) {
   return status == CLI_OK ? CLI_FAILED : status;
 }
 
+static int init_result;
+
+int cli_check_init(void) {
+  if (init_result == 0)
+    return CLI_OK;
+  cli_fail(mproc_error_detail()); /* nothing has failed since */
+  return CLI_USAGE;
+}
+
 int main(int argc, char **argv) {
-  if (mproc_init(&argc, &argv, NULL) < 0) {
-    fprintf(stderr, "mproc: %s\n", mproc_error_detail());
-    return CLI_USAGE;
-  }
+  init_result = mproc_init(&argc, &argv, NULL); /* who asks for help may have set a bad value */
   signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes a write error, which is reported */
   return finish_output(run(argc, argv));
 }

@@ -10,6 +10,8 @@ import unittest
 PROGRAM = ""
 HAS_JSON = True
 
+BAD_VALUES = {"MPROC_START_METHOD": "bogus", "MPROC_LOG": "loud", "MPROC_DEBUG": "everything"}
+
 
 def run(*arguments, stdout=subprocess.PIPE, **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MPROC_")}
@@ -50,6 +52,14 @@ class Methods(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         for word in "mproc: ", "MPROC_START_METHOD", "bogus", "fork", "spawn":
             self.assertIn(word, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_every_bad_variable_is_named(self):
+        for name in BAD_VALUES:
+            for options in [], ["--json"]:
+                done = run("methods", *options, **{name: BAD_VALUES[name]})
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertTrue(done.stderr.startswith(f"mproc: {name}: "), done.stderr)
 
     def test_json(self):
         if not HAS_JSON:
@@ -99,6 +109,14 @@ class Help(unittest.TestCase):
             for line in done.stdout.splitlines():
                 self.assertLessEqual(len(line), 80, line)
 
+    def test_help_and_version_need_no_good_environment(self):
+        for name in BAD_VALUES:
+            for words in (["--version"], ["-V"], ["--help"], ["-h"], ["help"], ["help", "methods"],
+                          ["help", "help"], ["help", "--help"], ["methods", "--help"]):
+                done = run(*words, **{name: BAD_VALUES[name]})
+                self.assertEqual((done.returncode, done.stderr), (0, ""), (name, words))
+                self.assertEqual(done.stdout, run(*words).stdout)
+
     def test_no_command_prints_help_as_an_error(self):
         done = run()
         self.assertEqual((done.returncode, done.stdout), (2, ""))
@@ -131,6 +149,12 @@ class Mistakes(unittest.TestCase):
         self.check(["methods", "--jsn"], "unknown option '--jsn'", "did you mean '--json'?")
         self.check(["methods", "--json=yes"], "option '--json' takes no value")
         self.check(["methods", "-j"], "unknown option '-j'", "see 'mproc methods --help'")
+
+    def test_mistakes_are_told_in_a_bad_environment(self):
+        for name in BAD_VALUES:
+            done = run("metohds", **{name: BAD_VALUES[name]})
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("did you mean 'methods'?", done.stderr)
 
     def test_arguments_too_many(self):
         self.check(["methods", "fork"], "takes no argument 'fork'", "see 'mproc methods --help'")
