@@ -4,7 +4,6 @@
  * Memory has been touched by earlier rounds; the first round of each case is left out. Crash
  * safety is on, as always. Two members at a time share the heap in the last case. */
 #include "heap_trace.h"
-#include "measure.h"
 
 #include <mproc/mproc.h>
 
@@ -57,23 +56,9 @@ static void free_glibc(void *block) {
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
-/* Nanoseconds for an allocation and a free. */
-TRACE_INLINE double time_mixed(size_t live, trace_alloc alloc, trace_free release) {
-  uint64_t state = 88172645463325252u;
-  trace_fill(blocks, live, &state, alloc);
-  double before = bench_now_us();
-  trace_replace(blocks, live, OPERATIONS, &state, alloc, release);
-  double us = bench_now_us() - before;
-  trace_drain(blocks, live, release);
-  return us * 1000 / OPERATIONS;
-}
-
-TRACE_INLINE double time_batches(size_t batch, size_t size, size_t count, int touch,
-                                 trace_alloc alloc, trace_free release) {
-  double before = bench_now_us();
-  trace_batches(blocks, batch, size, count, touch, alloc, release);
-  return (bench_now_us() - before) * 1000 / (double)count;
-}
+#define MIXED(live) trace_time_mixed(blocks, live, OPERATIONS, alloc, release)
+#define BATCHES(batch, size, count, touch)                                                         \
+  trace_time_batches(blocks, batch, size, count, touch, alloc, release)
 
 typedef struct heap_case {
   const char *name;
@@ -93,14 +78,14 @@ typedef struct heap_case {
     return expression;                                                                             \
   }
 
-CASE(mixed, time_mixed(LIVE, alloc, release), alloc_mproc)
-CASE(many, time_mixed(MANY, alloc, release), alloc_mproc)
-CASE(owned, time_mixed(LIVE, alloc, release), alloc_owned)
-CASE(pair, time_batches(1, 64, OPERATIONS, 0, alloc, release), alloc_mproc)
-CASE(batch, time_batches(1000, 64, OPERATIONS, 0, alloc, release), alloc_mproc)
-CASE(page, time_batches(100, 4096, OPERATIONS / 10, 0, alloc, release), alloc_mproc)
-CASE(megabyte, time_batches(1, 1 << 20, 3000, 0, alloc, release), alloc_mproc)
-CASE(large, time_batches(1, 64 << 20, 2, 1, alloc, release), alloc_mproc)
+CASE(mixed, MIXED(LIVE), alloc_mproc)
+CASE(many, MIXED(MANY), alloc_mproc)
+CASE(owned, MIXED(LIVE), alloc_owned)
+CASE(pair, BATCHES(1, 64, OPERATIONS, 0), alloc_mproc)
+CASE(batch, BATCHES(1000, 64, OPERATIONS, 0), alloc_mproc)
+CASE(page, BATCHES(100, 4096, OPERATIONS / 10, 0), alloc_mproc)
+CASE(megabyte, BATCHES(1, 1 << 20, 3000, 0), alloc_mproc)
+CASE(large, BATCHES(1, 64 << 20, 2, 1), alloc_mproc)
 
 static const heap_case cases[] = {
     {"mixed, 5,000 live", mixed_glibc, mixed_mproc},
@@ -224,7 +209,7 @@ static int mix_in_child(void *argument, size_t size) {
   duel *d = *(duel **)argument;
   (void)size;
   meet(d, 2);
-  d->ns = time_mixed(LIVE, alloc_mproc, free_mproc);
+  d->ns = mixed_mproc();
   return 0;
 }
 
@@ -257,7 +242,7 @@ static void measure_two(void) {
   double alone[ROUNDS], together[ROUNDS], handed[ROUNDS];
   duel *d = alloc_mproc(sizeof *d);
   for (int round = 0; round < ROUNDS; round++) {
-    alone[round] = time_mixed(LIVE, alloc_mproc, free_mproc);
+    alone[round] = mixed_mproc();
     for (int crossed = 0; crossed < 2; crossed++) {
       *d = (duel){.ns = 0};
       mproc_process *child;
@@ -267,7 +252,7 @@ static void measure_two(void) {
           mproc_process_start(child) < 0)
         die("mproc_process_start");
       meet(d, 2);
-      double ns = crossed ? hand_over(d) : time_mixed(LIVE, alloc_mproc, free_mproc);
+      double ns = crossed ? hand_over(d) : mixed_mproc();
       if (mproc_process_join(child, MPROC_FOREVER) < 0 || mproc_process_close(child) < 0)
         die("mproc_process_join");
       if (crossed)

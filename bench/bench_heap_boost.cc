@@ -4,10 +4,6 @@
 // process-shared mutex, as any shared one needs; it does not survive a process that dies in it.
 #include "heap_trace.h"
 
-extern "C" {
-#include "measure.h"
-}
-
 #include <mproc/mproc.h>
 
 #include <boost/interprocess/indexes/iset_index.hpp>
@@ -47,22 +43,6 @@ static void free_mproc(void *block) {
   (void)mproc_heap_free(block);
 }
 
-TRACE_INLINE double time_mixed(trace_alloc alloc, trace_free release) {
-  uint64_t state = 88172645463325252u;
-  trace_fill(blocks, LIVE, &state, alloc);
-  double before = bench_now_us();
-  trace_replace(blocks, LIVE, OPERATIONS, &state, alloc, release);
-  double us = bench_now_us() - before;
-  trace_drain(blocks, LIVE, release);
-  return us * 1000 / OPERATIONS;
-}
-
-TRACE_INLINE double time_pairs(trace_alloc alloc, trace_free release) {
-  double before = bench_now_us();
-  trace_batches(blocks, 1, 64, OPERATIONS, 0, alloc, release);
-  return (bench_now_us() - before) * 1000 / OPERATIONS;
-}
-
 static void report(FILE *json, const char *name, double *theirs, double *ours) {
   double boost = bench_median(theirs, ROUNDS), mproc = bench_median(ours, ROUNDS);
   std::printf("%-28s %12.1f %12.1f %8.3f\n", name, boost, mproc, mproc / boost);
@@ -85,10 +65,10 @@ int main(int argc, char **argv) {
 
   double mixed[2][ROUNDS], pair[2][ROUNDS];
   for (int round = 0; round < ROUNDS; round++) {
-    mixed[0][round] = time_mixed(alloc_boost, free_boost);
-    mixed[1][round] = time_mixed(alloc_mproc, free_mproc);
-    pair[0][round] = time_pairs(alloc_boost, free_boost);
-    pair[1][round] = time_pairs(alloc_mproc, free_mproc);
+    mixed[0][round] = trace_time_mixed(blocks, LIVE, OPERATIONS, alloc_boost, free_boost);
+    mixed[1][round] = trace_time_mixed(blocks, LIVE, OPERATIONS, alloc_mproc, free_mproc);
+    pair[0][round] = trace_time_batches(blocks, 1, 64, OPERATIONS, 0, alloc_boost, free_boost);
+    pair[1][round] = trace_time_batches(blocks, 1, 64, OPERATIONS, 0, alloc_mproc, free_mproc);
   }
   char machine[160];
   bench_machine(machine, sizeof machine);

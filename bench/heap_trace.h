@@ -3,6 +3,14 @@
 #ifndef BENCH_HEAP_TRACE_H
 #define BENCH_HEAP_TRACE_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "measure.h"
+#ifdef __cplusplus
+}
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -71,6 +79,25 @@ TRACE_INLINE void trace_batches(void **blocks, size_t batch, size_t size, size_t
     for (size_t k = 0; k < batch; k++)
       release(blocks[k]);
   }
+}
+
+/* Nanoseconds for an allocation and a free. */
+TRACE_INLINE double trace_time_mixed(void **blocks, size_t live, size_t count, trace_alloc alloc,
+                                     trace_free release) {
+  uint64_t state = 88172645463325252u;
+  trace_fill(blocks, live, &state, alloc);
+  double before = bench_now_us();
+  trace_replace(blocks, live, count, &state, alloc, release);
+  double us = bench_now_us() - before;
+  trace_drain(blocks, live, release);
+  return us * 1000 / (double)count;
+}
+
+TRACE_INLINE double trace_time_batches(void **blocks, size_t batch, size_t size, size_t count,
+                                       int touch, trace_alloc alloc, trace_free release) {
+  double before = bench_now_us();
+  trace_batches(blocks, batch, size, count, touch, alloc, release);
+  return (bench_now_us() - before) * 1000 / (double)count;
 }
 
 #endif

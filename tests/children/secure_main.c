@@ -80,6 +80,7 @@ static int forge(const char *program) {
   setenv("MPROC_BOOT", marker, 1);
   setenv("MPROC_START_METHOD", "garbage", 1);
   setenv("MPROC_LOG", "garbage", 1);
+  setenv("MPROC_DEBUG", "garbage", 1);
   setenv("MPROC_EXECUTABLE", "/bin/false", 1);
   execl(program, program, "report", (char *)NULL);
   return 127;

@@ -1,6 +1,7 @@
 /* A process dies at each named point of the allocator while another one goes on: then the heap is
  * consistent, what the dead one owned comes back, and not a byte is lost. */
-#include "../unit/allocator_heap.h"
+#include "allocator_heap.h"
+#include "in_child.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -32,12 +33,6 @@ static const mpx_caller us = {.member = 1ull << 40 | 1, .lane = 0};
 static const mpx_caller victim = {.member = 2ull << 40 | 1, .lane = 1};
 static const mpx_caller third = {.member = 3ull << 40 | 1, .lane = 1};
 static const mpx_caller bystander = {.member = 4ull << 40 | 1, .lane = 2};
-
-#define SKIP_WITHOUT_CRASH_POINTS()                                                                \
-  do {                                                                                             \
-    if (!MPX_CRASH_POINTS)                                                                         \
-      SKIP("crash points are compiled out");                                                       \
-  } while (0)
 
 /* ---- the victim ------------------------------------------------------------------------------ */
 
@@ -97,8 +92,7 @@ static void die_in(world *w, const char *point, int nth, void (*body)(world *)) 
       raise(SIGKILL);
     _exit(NEVER_HIT);
   }
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  int status = status_of(pid);
   if (!WIFSIGNALED(status))
     printf("# %s:%d ended by itself, code %d\n", point, nth, WEXITSTATUS(status));
   CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -149,9 +143,7 @@ static world make_world(void) {
 static void end_bystander(world *w) {
   wait_for_progress(w, 500);
   atomic_store(&w->ledger->stop, true);
-  int status;
-  CHECK_EQ(waitpid(w->bystander, &status, 0), w->bystander);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of(w->bystander), 0);
 }
 
 /* Every block that the dead one knew of is there, everything else is not. */
@@ -291,8 +283,7 @@ TEST(a_stopped_holder_delays_no_allocation) {
   CHECK_OK(mpx_allocator_free(heap, &third, block));
   CHECK(figures(heap).limit_bytes == 64 * MIB);
   kill(pid, SIGCONT);
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of(pid), 0);
   CHECK_OK(mpx_allocator_reap(heap, &us, victim.member));
   check_empty_and_drop(heap);
 }
@@ -373,19 +364,18 @@ static long die_after(mpx_allocator *heap, const step *s, long count) {
     s->run(heap);
     _exit(0);
   }
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  int status = status_of(pid);
   if (!WIFSTOPPED(status))
     SKIP("ptrace is not allowed here");
   long done = 0;
   while (done < count && WIFSTOPPED(status)) {
     CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    status = status_of(pid);
     done++;
   }
   if (WIFSTOPPED(status)) {
     CHECK(kill(pid, SIGKILL) == 0);
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    (void)status_of(pid);
   } else {
     CHECK_EQ(status, 0);
   }

@@ -2,24 +2,13 @@
  * left goes on, and a second later nothing of the dead is there: no process, no slot. */
 #include "forkserver.h"
 #include "harness.h"
-
-#include "heap/family.h"
+#include "members.h"
 
 enum { SOON_MS = 5000, ROUNDS = 3 };
 
-static void need_crash_points(void) {
-#if !MPX_CRASH_POINTS
-  SKIP("built without MPROC_CRASH_POINTS");
-#endif
+static void begin(void) {
+  SKIP_WITHOUT_CRASH_POINTS();
   (void)server_of(NULL);
-}
-
-static int used_slots(void) {
-  mpx_header *header = mpx_family_header();
-  int count = 0;
-  for (uint32_t i = 0; i < header->slots_used; i++)
-    count += (header->slots[i].tag & 0xff) != MPX_SLOT_FREE;
-  return count;
 }
 
 static int live_members(void) {
@@ -32,13 +21,10 @@ static int live_members(void) {
 
 /* The processes end by themselves; the slots are found by the starts that follow. */
 static void check_nothing_left(int slots, int members) {
-  int64_t end = now_ms() + GONE_MS;
-  while (live_members() > members) {
+  for (int64_t end = now_ms() + GONE_MS; live_members() > members; sleep_ms(2))
     CHECK(now_ms() < end);
-    sleep_ms(2);
-  }
-  CHECK_EQ(live_members(), members);
   AWAIT((check_exited(ask(return_code, &(int){0}, sizeof(int)), 0), used_slots() <= slots));
+  CHECK_EQ(live_members(), members); /* also after a server that was still to become a member */
 }
 
 /* Settings of their own, and so a server. */
@@ -81,7 +67,7 @@ static int ask_and_die(void *arg, size_t size) {
 }
 
 static void asker_dies(const char *point, int warm) {
-  need_crash_points();
+  begin();
   check_exited(start_by("fork", return_code, &(int){0}, sizeof(int)), 0);
   int slots = used_slots(), members = live_members();
   for (int round = 0; round < 4 * ROUNDS; round++) {
@@ -122,7 +108,7 @@ TEST(asker_dies_when_it_has_claimed_a_slot) {
 /* Starts by a server that has the crash point in its environment, and then without it. */
 static void server_dies(const char *point, int spares, int expected) {
   const mproc_process_options plain = {.method = "forkserver"};
-  need_crash_points();
+  begin();
   int slots = used_slots(), members = live_members();
   for (int round = 0; round < ROUNDS; round++) {
     mproc_process_options options = plain;
@@ -186,7 +172,7 @@ static void refresh(mproc_context *context) {
 
 /* The start fails at once and says so; it does not wait for its limit of a minute. */
 static void worker_dies(const char *point, int spares) {
-  need_crash_points();
+  begin();
   int slots = used_slots(), members = live_members();
   const int code = 7;
   for (int round = 0; round < ROUNDS; round++) {
@@ -229,7 +215,7 @@ TEST(spare_dies_before_its_entry) {
 
 /* It has the request, and nobody knows: the start comes through another way or says so. */
 TEST(spare_dies_with_the_request_in_its_hands) {
-  need_crash_points();
+  begin();
   int slots = used_slots(), members = live_members();
   const int code = 7;
   mproc_context *context = deadly_context("spare.taken", 2);
@@ -253,7 +239,7 @@ TEST(spare_dies_with_the_request_in_its_hands) {
 }
 
 static void worker_stops(const char *point, int spares) {
-  need_crash_points();
+  begin();
   int slots = used_slots(), members = live_members();
   const int code = 7;
   char stop[64];
@@ -285,7 +271,7 @@ TEST(spare_stops_before_its_entry) {
 }
 
 TEST(server_stops_when_it_has_forked) {
-  need_crash_points();
+  begin();
   const int code = 7;
   mproc_context *context = deadly_context("server.forked:stop", 0);
   const mproc_process_options options = {.method = "forkserver", .context = context};

@@ -1,10 +1,8 @@
 /* Starts and ends: a process dies at each named place, and a second later nothing of it is left: no
  * process, no descriptor, no slot, no byte of the heap. The others go on. */
-#include "../unit/in_child.h"
 #include "harness.h"
-#include "processes.h"
-
-#include "heap/family.h"
+#include "in_child.h"
+#include "members.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,40 +29,8 @@ static board *new_board(const char *point, const char *method) {
   return b;
 }
 
-static int used_slots(void) {
-  mpx_header *header = mpx_family_header();
-  int count = 0;
-  for (uint32_t i = 0; i < MPX_SLOT_COUNT; i++)
-    count += (header->slots[i].tag & 0xff) != MPX_SLOT_FREE;
-  return count;
-}
-
-static int owned_cells(void) {
-  mpx_header *header = mpx_family_header();
-  int count = 0;
-  for (uint32_t i = 0; i < MPX_SLOT_COUNT + header->pool_used; i++)
-    count += mpx_cell_at(header, i)->owner != 0;
-  return count;
-}
-
-/* What there was before, with blocks and descriptors that come with the first starts in place. */
-static struct {
-  uint64_t used;
-  int descriptors, cells;
-} before;
-
-static void await_alone(void) {
-  mproc_context_stop(NULL);
-  for (int64_t end = now_ms() + DRAIN_MS; used_slots() != 1 && now_ms() < end; sleep_ms(2))
-    mpx_family_sweep(true);
-  CHECK_EQ(used_slots(), 1);
-}
-
-static void need_crash_points(void) {
-#if !MPX_CRASH_POINTS
-  SKIP("built without MPROC_CRASH_POINTS");
-#endif
-}
+/* With blocks and descriptors that come with the first starts in place. */
+static holdings before;
 
 /* Root's daemons have one, whichever thread starts them. */
 static void make_guardian(void) {
@@ -74,31 +40,15 @@ static void make_guardian(void) {
 }
 
 static void remember(void) {
-  need_crash_points();
+  SKIP_WITHOUT_CRASH_POINTS();
   check_family_works();
-  await_alone();
+  check_alone(DRAIN_MS);
   CHECK_EQ(mproc_heap_free(mproc_heap_alloc_owned(1)), 0);
-  before.used = heap_used();
-  before.descriptors = descriptor_count();
-  before.cells = owned_cells();
+  before = count_holdings();
 }
 
-static bool is_drained(void) {
-  mpx_family_sweep(true);
-  return used_slots() == 1 && heap_used() == before.used && owned_cells() == before.cells;
-}
-
-/* Says what is left, by name. */
-static void check_drained(const char *what) {
-  mproc_context_stop(NULL); /* the forkserver goes too */
-  for (int64_t end = now_ms() + DRAIN_MS; !is_drained(); sleep_ms(2))
-    if (now_ms() > end) {
-      fprintf(stderr, "# after %s:\n", what);
-      CHECK_EQ(used_slots(), 1);
-      CHECK_EQ(owned_cells(), before.cells);
-      CHECK_EQ(heap_used(), before.used);
-    }
-  CHECK_EQ(descriptor_count(), before.descriptors);
+static void check_nothing_left(const char *what) {
+  check_drained(&before, DRAIN_MS, what);
 }
 
 /* ---- the child dies -------------------------------------------------------------------------- */
@@ -126,24 +76,28 @@ static void child_dies_at(const char *point, const char *method, int daemon) {
     CHECK_CONTAINS(mproc_error_detail(), "ended before its entry ran");
     CHECK_EQ(mproc_process_close(process), 0);
   }
-  check_drained(point);
+  check_nothing_left(point);
+}
+
+static void children_die(const char *method, const char *const *points, size_t count) {
+  make_guardian();
+  remember();
+  for (size_t i = 0; i < count; i++) {
+    child_dies_at(points[i], method, 0);
+    child_dies_at(points[i], method, 1);
+  }
+  check_family_works();
 }
 
 static void children_die_in_a_fork(void) {
   static const char *const points[] = {
       "fork.child.born", "fork.child.member",       "family.taken",         "cell.taken",
       "cell.locked",     "child.finish.unrecorded", "child.finish.recorded"};
-  make_guardian();
-  remember();
-  for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
-    child_dies_at(points[i], "fork", 0);
-    child_dies_at(points[i], "fork", 1);
-  }
-  check_family_works();
+  children_die("fork", points, sizeof points / sizeof points[0]);
 }
 
 TEST(child_dies_in_a_fork) {
-  need_crash_points();
+  SKIP_WITHOUT_CRASH_POINTS();
   in_child(children_die_in_a_fork);
 }
 
@@ -152,17 +106,11 @@ static void children_die_in_a_spawn(void) {
       "spawn.child.unexecuted", "boot.before_attach", "boot.attached", "boot.reported",
       "family.taken",           "cell.taken",         "cell.locked",   "child.finish.unrecorded",
       "child.finish.recorded"};
-  make_guardian();
-  remember();
-  for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
-    child_dies_at(points[i], "spawn", 0);
-    child_dies_at(points[i], "spawn", 1);
-  }
-  check_family_works();
+  children_die("spawn", points, sizeof points / sizeof points[0]);
 }
 
 TEST(child_dies_in_a_spawn) {
-  need_crash_points();
+  SKIP_WITHOUT_CRASH_POINTS();
   in_child(children_die_in_a_spawn);
 }
 
@@ -228,7 +176,7 @@ static void starter_dies(board *b) {
   if (b->daemon && b->pid)
     CHECK(gone_within(b->pid, DRAIN_MS));
   CHECK_EQ(mproc_heap_free(b), 0);
-  check_drained(what);
+  check_nothing_left(what);
 }
 
 enum { STARTER_POINTS = 5 };
@@ -323,40 +271,20 @@ TEST(thread_dies_with_its_process) {
     FOR_ALL_METHODS(method) {
       const char *point = points[i];
       check_killed(start_by(method, use_in_a_thread, point, strlen(point) + 1), SIGKILL);
-      check_drained(point);
+      check_nothing_left(point);
     }
 }
 
 /* ---- stopped in between, while others act ---------------------------------------------------- */
 
-/* The children of a process, by the table of processes. */
-static pid_t child_of(int64_t parent) {
-  DIR *folder = opendir("/proc");
-  pid_t found = 0;
-  CHECK(folder != NULL);
-  for (struct dirent *entry; found == 0 && (entry = readdir(folder));) {
-    char path[300], text[512] = {0}, state;
-    int pid = atoi(entry->d_name), ppid;
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    int fd = pid > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd < 0)
-      continue;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    const char *end = size > 0 ? strrchr(text, ')') : NULL;
-    if (end && sscanf(end + 1, " %c %d", &state, &ppid) == 2 && ppid == parent)
-      found = pid;
-  }
-  closedir(folder);
-  return found;
+static bool has_stopped_child(mproc_process *parent, int64_t *ret_pid) {
+  return children_of(mproc_process_pid(parent), ret_pid, 1) == 1 && state_of(*ret_pid) == 'T';
 }
 
 static pid_t await_stopped_child(mproc_process *parent) {
-  pid_t pid;
-  for (int64_t end = now_ms() + JOIN_MS;
-       (pid = child_of(mproc_process_pid(parent))) == 0 || state_of(pid) != 'T'; sleep_ms(1))
-    CHECK(now_ms() < end);
-  return pid;
+  int64_t pid;
+  AWAIT(has_stopped_child(parent, &pid));
+  return (pid_t)pid;
 }
 
 /* The guardian comes first, or it would be the one that is stopped. */
@@ -371,14 +299,13 @@ static void parent_dies_between_clone_and_exec(int daemon) {
   b->daemon = daemon;
   mproc_process *keeper = start_by("fork", keep_with_guardian, &b, sizeof b);
   pid_t child = await_stopped_child(keeper);
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
+  kill_child(keeper);
   CHECK(kill(child, SIGCONT) == 0 || daemon); /* the daemon was killed with it */
   CHECK(gone_within(child, DRAIN_MS));
   if (daemon)
     CHECK_EQ(b->pid, 0);
   CHECK_EQ(mproc_heap_free(b), 0);
-  check_drained("a kill between clone and exec");
+  check_nothing_left("a kill between clone and exec");
 }
 
 TEST(parent_is_killed_between_clone_and_exec) {
@@ -411,7 +338,7 @@ TEST(sweep_spares_a_claim_in_the_making) {
     CHECK_EQ(kill((pid_t)mproc_process_pid(starter), SIGCONT), 0);
     check_exited(starter, 0);
     CHECK_EQ(mproc_heap_free(b), 0);
-    check_drained("a sweep during a claim");
+    check_nothing_left("a sweep during a claim");
   }
 }
 
@@ -442,21 +369,19 @@ TEST(sweep_spares_a_claim_that_was_taken) {
   mproc_process *keeper = start_by("fork", orphan_a_newborn, &b, sizeof b);
   pid_t newborn = await_stopped_child(keeper);
   mproc_process *sweeper = start_by("fork", sweep_and_stop, &b, sizeof b);
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
+  kill_child(keeper);
   b->go = 1;
   CHECK(stopped_within(mproc_process_pid(sweeper), JOIN_MS));
   CHECK_EQ(kill(newborn, SIGCONT), 0);
-  for (int64_t end = now_ms() + JOIN_MS; b->member == 0; sleep_ms(1))
-    CHECK(now_ms() < end);
+  AWAIT(b->member != 0);
   CHECK_EQ(kill((pid_t)mproc_process_pid(sweeper), SIGCONT), 0);
   check_exited(sweeper, 0);
   CHECK(mpx_table_slot(mpx_family_header(), b->member) != NULL);
-  CHECK(heap_used() > before.used + 100000); /* its owned block was left alone */
+  CHECK(heap_used() > before.heap_bytes + 100000); /* its owned block was left alone */
   CHECK_EQ(kill(newborn, SIGKILL), 0);
   CHECK(gone_within(newborn, DRAIN_MS));
   CHECK_EQ(mproc_heap_free(b), 0);
-  check_drained("a sweep that came too late");
+  check_nothing_left("a sweep that came too late");
 }
 
 /* And an orphan whose claim was swept in time ends at once. */
@@ -465,13 +390,12 @@ TEST(orphan_whose_claim_was_swept_ends) {
   board *b = new_board("none", "fork");
   mproc_process *keeper = start_by("fork", orphan_a_newborn, &b, sizeof b);
   pid_t newborn = await_stopped_child(keeper);
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
+  kill_child(keeper);
   mpx_family_sweep(true);
   CHECK_EQ(used_slots(), 1);
   CHECK_EQ(kill(newborn, SIGCONT), 0);
   CHECK(gone_within(newborn, DRAIN_MS));
   CHECK_EQ(b->member, 0);
   CHECK_EQ(mproc_heap_free(b), 0);
-  check_drained("an orphan without a slot");
+  check_nothing_left("an orphan without a slot");
 }

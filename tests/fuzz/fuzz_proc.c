@@ -31,11 +31,23 @@ static void find_path(size_t size) {
   free(path);
 }
 
+static void list_mappings(void) {
+  mpx_mapping *mappings;
+  size_t count;
+  if (mpx_os_mappings(&mappings, &count) < 0)
+    return;
+  FUZZ_CHECK(count > 0);
+  for (size_t i = 0; i < count; i++)
+    FUZZ_CHECK(mappings[i].name[0] != '\0');
+  mpx_os_mappings_free(mappings, count);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   input = data;
   input_size = size;
   find_path(SMALL);
   find_path(4096);
+  list_mappings();
   char *text = malloc(size + 1);
   mpx_proc_stat stat;
   FUZZ_CHECK(text);
@@ -53,6 +65,7 @@ static void add_text(const char *text) {
 static void fuzz_make_seeds(void) {
   add_text("1000-2000 r-xp 0 08:01 7 /bin/a\n4000-6000 r-xp 00000000 08:01 12 /lib/x.so\n");
   add_text("4000-6000 r-xp 00000000 08:01 1234567 /tmp/a\\012b/lib x.so (deleted)\n");
+  add_text("1000-2000 rw-p 0 08:01 7 /bin/a\n2000-4000 rw-p 0 00:00 0\n4000-5000 ---p 0 00:00 0\n");
   add_text("5000-6000 rw-p 00000000 00:00 0 [heap]\n");
   add_text("77 (a) b) S 1 77 77 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 3 0 987654321 1000 5\n");
 }

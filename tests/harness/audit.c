@@ -1,5 +1,6 @@
 /* The audit: what a case left behind, by name. */
 #include "internal.h"
+#include "proc.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -68,27 +69,10 @@ void names_of_folder(name_set *set, const char *folder) {
 
 /* ---- processes ------------------------------------------------------------------------------- */
 
-/* False when there is no such process (any more). */
-static bool read_stat(pid_t pid, char comm[64], char *state, pid_t *parent) {
-  char path[64], text[512];
-  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-  FILE *file = fopen(path, "re");
-  if (!file)
-    return false;
-  size_t length = fread(text, 1, sizeof text - 1, file);
-  fclose(file);
-  text[length] = '\0';
-  char *open = strchr(text, '('), *close = strrchr(text, ')');
-  if (!open || !close)
-    return false;
-  snprintf(comm, 64, "%.*s", (int)(close - open - 1), open + 1);
-  return sscanf(close + 1, " %c %d", state, parent) == 2;
-}
-
 void audit_print_process(const char *prefix, pid_t pid) {
-  char comm[64] = "?", state = '?', path[64], command[256] = "";
-  pid_t parent = 0;
-  if (!read_stat(pid, comm, &state, &parent))
+  char path[64], command[256] = "";
+  process_view view = look_at(pid);
+  if (view.state == 0)
     return;
   snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
   FILE *file = fopen(path, "re");
@@ -99,19 +83,14 @@ void audit_print_process(const char *prefix, pid_t pid) {
       if (command[i] == '\0')
         command[i] = ' ';
   }
-  printf("# %s process %d (%s) state %c, child of %d: %s\n", prefix, (int)pid, comm, state,
-         (int)parent, command);
+  printf("# %s process %d (%s) state %c, child of %d: %s\n", prefix, (int)pid, view.name,
+         view.state, (int)view.parent, command);
 }
 
-static bool descends_from(pid_t pid, pid_t ancestor) {
-  char comm[64], state;
-  pid_t parent;
-  while (pid > 1 && read_stat(pid, comm, &state, &parent)) {
-    if (parent == ancestor)
-      return true;
-    pid = parent;
-  }
-  return false;
+static bool descends_from(int64_t pid, int64_t ancestor) {
+  while (pid > 1 && pid != ancestor)
+    pid = parent_of(pid);
+  return pid == ancestor;
 }
 
 size_t audit_descendants(pid_t *pids, size_t limit) {
@@ -121,7 +100,7 @@ size_t audit_descendants(pid_t *pids, size_t limit) {
     return 0;
   for (struct dirent *entry; count < limit && (entry = readdir(stream));) {
     pid_t pid = atoi(entry->d_name);
-    if (pid > 0 && descends_from(pid, getpid()))
+    if (pid > 0 && pid != getpid() && descends_from(pid, getpid()))
       pids[count++] = pid;
   }
   closedir(stream);

@@ -1,22 +1,15 @@
-/* What tests of the forkserver need: who the server is, what it has open, who its children are. */
+/* What tests of the forkserver need: who the server is, and how it is asked. */
 #ifndef MPROC_TEST_FORKSERVER_H
 #define MPROC_TEST_FORKSERVER_H
 
 #include "harness.h"
 #include "processes.h"
+#include "programs.h"
 
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-enum { GONE_MS = 1000, CHILDREN_MAX = 4096 };
-
-/* A condition of another process; the case fails after JOIN_MS. */
-#define AWAIT(condition)                                                                           \
-  do {                                                                                             \
-    int64_t await_end = now_ms() + JOIN_MS;                                                        \
-    for (; !(condition); sleep_ms(1))                                                              \
-      CHECK(now_ms() < await_end && #condition);                                                   \
-  } while (0)
+enum { GONE_MS = 1000 };
 
 /* In the shared heap; entries get a pointer to it. */
 typedef struct board {
@@ -40,12 +33,6 @@ static inline mproc_process *ask_context(const mproc_context *context, mproc_ent
                                          const void *arg, size_t size) {
   const mproc_process_options options = {.context = context, .method = "forkserver"};
   return start_with(&options, entry, arg, size);
-}
-
-static inline int sleep_for_long(void *arg, size_t size) {
-  (void)arg, (void)size;
-  sleep_ms(30000);
-  return 0;
 }
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -74,65 +61,6 @@ static inline mproc_context *new_context(mproc_preload *const *preload, size_t c
   mproc_context *context = NULL;
   CHECK_EQ(mproc_context_create(&context, &options), 0);
   return context;
-}
-
-/* The parent of a process; 0 when there is no such process. */
-static inline int64_t parent_of(int64_t pid) {
-  char path[64], text[512];
-  long parent = 0;
-  snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-  if (fd >= 0)
-    close(fd);
-  text[length < 0 ? 0 : length] = '\0';
-  const char *end = strrchr(text, ')');
-  return end && sscanf(end + 1, " %*c %ld", &parent) == 1 ? parent : 0;
-}
-
-/* The children that live; zombies are not counted. */
-static inline int children_of(int64_t parent, int64_t *pids, int limit) {
-  DIR *folder = opendir("/proc");
-  int count = 0;
-  CHECK(folder != NULL);
-  for (struct dirent *entry; (entry = readdir(folder));) {
-    int64_t pid = atoll(entry->d_name);
-    if (pid > 0 && parent_of(pid) == parent && !is_gone(pid) && count < limit)
-      pids[count++] = pid;
-  }
-  closedir(folder);
-  return count;
-}
-
-static inline int count_children(int64_t parent) {
-  int64_t pids[CHILDREN_MAX];
-  return children_of(parent, pids, CHILDREN_MAX);
-}
-
-static inline int descriptors_of(int64_t pid) {
-  char path[64];
-  int count = 0;
-  snprintf(path, sizeof path, "/proc/%lld/fd", (long long)pid);
-  DIR *folder = opendir(path);
-  if (!folder)
-    return -1;
-  for (struct dirent *entry; (entry = readdir(folder));)
-    count += entry->d_name[0] != '.';
-  closedir(folder);
-  return count;
-}
-
-/* Anonymous resident memory in KiB: what a leak would make grow. */
-static inline long resident_of(int64_t pid) {
-  char path[64], line[256];
-  long kib = -1;
-  snprintf(path, sizeof path, "/proc/%lld/status", (long long)pid);
-  FILE *file = fopen(path, "re");
-  while (file && fgets(line, sizeof line, file))
-    (void)sscanf(line, "RssAnon: %ld", &kib);
-  if (file)
-    fclose(file);
-  return kib;
 }
 
 static inline void stop_process(int64_t pid) {

@@ -34,6 +34,18 @@
 
 #include <stdbool.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNDER_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
+#define UNDER_SANITIZER 1
+#endif
+#endif
+#ifndef UNDER_SANITIZER
+#define UNDER_SANITIZER 0
+#endif
+
 /* ThreadSanitizer gives each process a thread of its own, which never ends. */
 #if defined(__SANITIZE_THREAD__)
 #define TEST_HAS_TSAN 1
@@ -79,6 +91,9 @@
 
 /* For what valgrind makes impossible, and for nothing else. */
 #define SKIP_UNDER_VALGRIND(reason) (test_under_valgrind() ? SKIP(reason) : (void)0)
+
+#define SKIP_WITHOUT_CRASH_POINTS()                                                                \
+  (MPX_CRASH_POINTS ? (void)0 : SKIP("built without crash points"))
 
 /* A count of a stress test, at least 1. */
 int test_scale(int count);

@@ -2,11 +2,12 @@
 #ifndef MPROC_TEST_PROCESSES_H
 #define MPROC_TEST_PROCESSES_H
 
+#include "files.h"
 #include "harness.h"
+#include "proc.h"
 
 #include <mproc/mproc.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +41,14 @@ static inline void sleep_ms(int ms) {
     continue;
 }
 
+/* Waits for a condition of another thread or process; the case fails after JOIN_MS. */
+#define AWAIT(condition)                                                                           \
+  do {                                                                                             \
+    int64_t await_end = now_ms() + JOIN_MS;                                                        \
+    for (; !(condition); sleep_ms(1))                                                              \
+      CHECK(now_ms() < await_end && #condition);                                                   \
+  } while (0)
+
 /* ---- processes of mproc ---------------------------------------------------------------------- */
 
 static inline mproc_process *create_with(const mproc_process_options *options, mproc_entry *entry,
@@ -61,6 +69,22 @@ static inline mproc_process *start_by(const char *method, mproc_entry *entry, co
                                       size_t size) {
   const mproc_process_options options = {.method = method};
   return start_with(&options, entry, arg, size);
+}
+
+#define COMMAND(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static inline mproc_process *create_command(const char *const *argv,
+                                            const mproc_process_options *options) {
+  mproc_process *process = NULL;
+  CHECK_EQ(mproc_process_create_command(&process, argv, options), 0);
+  return process;
+}
+
+static inline mproc_process *start_command(const char *const *argv,
+                                           const mproc_process_options *options) {
+  mproc_process *process = create_command(argv, options);
+  CHECK_EQ(mproc_process_start(process), 0);
+  return process;
 }
 
 /* Joins, takes the status and closes. */
@@ -84,11 +108,22 @@ static inline void check_killed(mproc_process *process, int signal_number) {
   CHECK_EQ(status.signal, signal_number);
 }
 
+static inline void kill_child(mproc_process *process) {
+  CHECK_EQ(mproc_process_kill(process), 0);
+  check_killed(process, SIGKILL);
+}
+
 static inline int return_code(void *arg, size_t size) {
   return size == sizeof(int) ? *(int *)arg : 255;
 }
 
-/* Both methods still work. */
+static inline int sleep_for_long(void *arg, size_t size) {
+  (void)arg, (void)size;
+  sleep_ms(30000);
+  return 0;
+}
+
+/* All methods still work. */
 static inline void check_family_works(void) {
   const int code = 42;
   FOR_ALL_METHODS(method)
@@ -96,26 +131,6 @@ static inline void check_family_works(void) {
 }
 
 /* ---- any process ----------------------------------------------------------------------------- */
-
-/* The state letter of /proc/PID/stat; 0 when there is no such process. */
-static inline char state_of(int64_t pid) {
-  char path[64], text[512];
-  snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return 0;
-  ssize_t length = read(fd, text, sizeof text - 1);
-  close(fd);
-  text[length < 0 ? 0 : length] = '\0';
-  const char *name_end = strrchr(text, ')');
-  return name_end && name_end[1] ? name_end[2] : 0;
-}
-
-/* A zombie is gone: it runs no more, and when it disappears is its parent's business. */
-static inline bool is_gone(int64_t pid) {
-  char state = state_of(pid);
-  return state == 0 || state == 'Z' || state == 'X';
-}
 
 /* Processes under valgrind, many at a time, are slow to end. */
 static inline int64_t end_of_wait(int ms) {
@@ -134,17 +149,6 @@ static inline bool stopped_within(int64_t pid, int ms) {
     if (now_ms() > end)
       return false;
   return true;
-}
-
-/* The open descriptors of this process; the one that lists them is not counted. */
-static inline int descriptor_count(void) {
-  DIR *folder = opendir("/proc/self/fd");
-  int count = -1;
-  CHECK(folder != NULL);
-  for (struct dirent *entry; (entry = readdir(folder));)
-    count += entry->d_name[0] != '.';
-  closedir(folder);
-  return count;
 }
 
 /* The descriptor of the family's heap: the one that the first use of the heap opened. Call it
@@ -169,43 +173,6 @@ static inline uint64_t heap_used(void) {
   mproc_heap_statistics statistics;
   CHECK_EQ(mproc_heap_stats(&statistics), 0);
   return statistics.used_bytes;
-}
-
-/* Runs a program, waits for it and returns its status; stores what it wrote to standard output. */
-static inline int run_program(const char *const *argv, char *output, size_t size) {
-  int ends[2], status;
-  CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
-  fflush(NULL);
-  pid_t pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    dup2(ends[1], STDOUT_FILENO);
-    execv(argv[0], (char *const *)(uintptr_t)argv);
-    fprintf(stderr, "# cannot execute %s: %s\n", argv[0], strerror(errno));
-    _exit(127);
-  }
-  close(ends[1]);
-  size_t used = 0;
-  for (ssize_t r; used + 1 < size && (r = read(ends[0], output + used, size - 1 - used)) > 0;)
-    used += (size_t)r;
-  output[used] = '\0';
-  close(ends[0]);
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  return status;
-}
-
-/* Copies a file; false when it cannot. */
-static inline bool copy_file(const char *from, const char *to, mode_t mode) {
-  char buffer[65536];
-  int source = open(from, O_RDONLY | O_CLOEXEC);
-  int target = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  bool good = source >= 0 && target >= 0;
-  for (ssize_t size; good && (size = read(source, buffer, sizeof buffer)) > 0;)
-    good = write(target, buffer, (size_t)size) == size;
-  good = good && fchmod(target, mode) == 0;
-  close(source);
-  close(target);
-  return good;
 }
 
 #endif

@@ -22,17 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZER_FACTOR 10
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZER_FACTOR 10
-#endif
-#endif
-#ifndef SANITIZER_FACTOR
-#define SANITIZER_FACTOR 1
-#endif
-
+#define SANITIZER_FACTOR (UNDER_SANITIZER ? 10 : 1)
 #define CLOSE_ON_EXEC (1U << 2) /* CLOSE_RANGE_CLOEXEC of linux/close_range.h */
 #define SHARED_MEMORY_FOLDER "/dev/shm"
 #define MAX_ARGUMENTS 64

@@ -3,10 +3,9 @@
 #ifndef MPROC_TEST_SETUID_H
 #define MPROC_TEST_SETUID_H
 
-#include "processes.h"
+#include "programs.h"
 
 #include <grp.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 enum { ORDINARY_USER = 65534, OWNER_OF_COPY = 12345 };
@@ -30,7 +29,7 @@ static inline void need_setuid(void) {
  * user can execute it. */
 static inline const char *copy_program(const char *program, const char *name, bool raised) {
   const char *copy = test_tmp_path(name);
-  CHECK(copy_file(program, copy, 0755));
+  copy_file(program, copy, 0755);
   CHECK_EQ(chown(copy, OWNER_OF_COPY, OWNER_OF_COPY), 0);
   if (raised)
     CHECK_EQ(chmod(copy, 04755), 0); /* chown took the bit away */
@@ -40,24 +39,8 @@ static inline const char *copy_program(const char *program, const char *name, bo
 /* Runs it as an ordinary user, with the environment of the case; returns the wait status. */
 static inline int run_as_ordinary(const char *program, const char *argument, const char *second,
                                   char *output, size_t size) {
-  int ends[2], status;
-  CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
-  pid_t pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    dup2(ends[1], STDOUT_FILENO);
-    become_ordinary();
-    execl(program, program, argument, second, (char *)NULL);
-    _exit(127);
-  }
-  close(ends[1]);
-  size_t used = 0;
-  for (ssize_t r; used + 1 < size && (r = read(ends[0], output + used, size - 1 - used)) > 0;)
-    used += (size_t)r;
-  output[used] = '\0';
-  close(ends[0]);
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  return status;
+  const char *const argv[] = {program, argument, second, NULL};
+  return run_program_after(become_ordinary, argv, output, size);
 }
 
 static inline void run_setuid(const char *program, const char *argument, char *output,

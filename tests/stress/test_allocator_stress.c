@@ -4,7 +4,8 @@
  * A worker keeps its books in shared memory: what it has, and what it is about to share or to
  * free. A block is allocated owned, written down, and shared then: so the books of a dead worker
  * tell all that it leaves to the family, except that the last block may have gone or not. */
-#include "../unit/allocator_heap.h"
+#include "allocator_heap.h"
+#include "in_child.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -150,17 +151,16 @@ static void sleep_for(uint64_t ns) {
 
 /* Kills a worker, or the reaper of one, and starts another in its place. */
 static void kill_one(world *w, pid_t *pids, uint32_t *lives, uint32_t life, uint64_t *seed) {
-  int number = (int)(random_next(seed) % WORKERS), status;
+  int number = (int)(random_next(seed) % WORKERS);
   CHECK(kill(pids[number], SIGKILL) == 0);
-  CHECK_EQ(waitpid(pids[number], &status, 0), pids[number]);
-  CHECK(WIFSIGNALED(status));
+  CHECK(WIFSIGNALED(status_of(pids[number])));
   for (int i = 0; i < THREADS; i++)
     doubt(w, &w->books[number][i]);
   if (life % 3 == 0) {
     pid_t reaper = start(reap, w, number, lives[number]);
     sleep_for(random_next(seed) % 300000);
     CHECK(kill(reaper, SIGKILL) == 0);
-    CHECK_EQ(waitpid(reaper, &status, 0), reaper);
+    (void)status_of(reaper);
     reap(w, number, 1000000 + lives[number]);
   }
   reap(w, number, lives[number]);
@@ -217,11 +217,8 @@ static void storm(int kills, bool lossy) {
       check_heap(w->heap);
   }
   atomic_store(&w->stop, true);
-  for (int i = 0; i < WORKERS; i++) {
-    int status;
-    CHECK_EQ(waitpid(pids[i], &status, 0), pids[i]);
-    CHECK_EQ(status, 0);
-  }
+  for (int i = 0; i < WORKERS; i++)
+    CHECK_EQ(status_of(pids[i]), 0);
   uint64_t steps = 0;
   for (int n = 0; n < WORKERS * THREADS; n++)
     steps += w->books[n / THREADS][n % THREADS].steps;

@@ -1,9 +1,7 @@
 /* A tree of starters under random fire: each node starts two more by random methods, some as
  * daemons, and anybody is killed at any time. Nothing hangs, and in the end everything is gone. */
 #include "harness.h"
-#include "processes.h"
-
-#include "heap/family.h"
+#include "members.h"
 
 #include <glob.h>
 #include <pthread.h>
@@ -97,14 +95,6 @@ static int live(void *arg, size_t size) {
 
 /* ---- the case -------------------------------------------------------------------------------- */
 
-static int used_slots(void) {
-  mpx_header *header = mpx_family_header();
-  int count = 0;
-  for (uint32_t i = 0; i < MPX_SLOT_COUNT; i++)
-    count += (header->slots[i].tag & 0xff) != MPX_SLOT_FREE;
-  return count;
-}
-
 static void shoot(board *b, unsigned *seed, int shots) {
   for (int i = 0; i < shots; i++) {
     sleep_ms((int)random_below(seed, 6));
@@ -132,20 +122,6 @@ static void one_round(board *b, unsigned *seed) {
   CHECK_EQ(b->hung, 0);
 }
 
-static void await_alone(void) {
-  mproc_context_stop(NULL); /* the forkserver goes too */
-  for (int64_t end = now_ms() + NODE_MS; used_slots() > 1; sleep_ms(5)) {
-    CHECK(now_ms() < end);
-    mpx_family_sweep(true);
-  }
-}
-
-static void check_drained(uint64_t used, int descriptors) {
-  await_alone();
-  CHECK_EQ(heap_used(), used);
-  CHECK_EQ(descriptor_count(), descriptors);
-}
-
 /* ThreadSanitizer makes a file when a program starts, and unlinks it at once, if nobody shoots. */
 static void remove_files_of_tsan(void) {
   glob_t found;
@@ -163,12 +139,11 @@ TEST_LIMIT(starts_under_fire, 600) {
   printf("# seed %u\n", seed);
   fflush(stdout);
   check_family_works();
-  await_alone();
-  uint64_t used = heap_used();
-  int descriptors = descriptor_count();
+  check_alone(NODE_MS);
+  const holdings before = count_holdings();
   for (int rounds = test_scale(300); rounds > 0; rounds--) {
     one_round(b, &seed);
-    check_drained(used, descriptors);
+    check_drained(&before, NODE_MS, "a round");
   }
   check_family_works();
   CHECK_EQ(mproc_heap_free(b), 0);
@@ -193,12 +168,11 @@ static void *start_many(void *argument) {
 TEST_LIMIT(eight_starters_at_once, 300) {
   pthread_t threads[STARTERS];
   check_family_works();
-  await_alone();
-  uint64_t used = heap_used();
-  int descriptors = descriptor_count();
+  check_alone(NODE_MS);
+  const holdings before = count_holdings();
   for (int i = 0; i < STARTERS; i++)
     CHECK_EQ(pthread_create(&threads[i], NULL, start_many, (void *)(uintptr_t)(i + 1)), 0);
   for (int i = 0; i < STARTERS; i++)
     CHECK_EQ(pthread_join(threads[i], NULL), 0);
-  check_drained(used, descriptors);
+  check_drained(&before, NODE_MS, "many starts");
 }

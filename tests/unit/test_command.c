@@ -7,35 +7,18 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-static mproc_process *create_command(const char *const *argv,
-                                     const mproc_process_options *options) {
-  mproc_process *process = NULL;
-  CHECK_OK(mproc_process_create_command(&process, argv, options));
-  return process;
-}
-
 static int run_command(const char *const *argv, const mproc_process_options *options) {
-  mproc_process *process = create_command(argv, options);
-  CHECK_OK(mproc_process_start(process));
-  return code_of_child(process);
+  return code_of_child(start_command(argv, options));
 }
 
 /* Its standard output; the command must succeed. */
 static const char *output_of(const char *const *argv, const mproc_process_options *options) {
   static char text[8192];
-  int out[2];
-  mproc_process_options with_output = options ? *options : (mproc_process_options){0};
-  make_pipe(out);
-  with_output.streams[1] = (mproc_stream){MPROC_STREAM_HANDLE, out[1]};
-  mproc_process *process = create_command(argv, &with_output);
-  CHECK_OK(mproc_process_start(process));
-  CHECK_EQ(close(out[1]), 0);
-  (void)read_all(out[0], text, sizeof text);
-  CHECK_EQ(code_of_child(process), 0);
+  int code = -1;
+  CHECK_OK(try_command(argv, options, &code, text, sizeof text));
+  CHECK_EQ(code, 0);
   return text;
 }
-
-#define COMMAND(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 TEST(output_and_arguments) {
   CHECK_STR(output_of(COMMAND("printf", "[%s]", "a b", "", "*"), NULL), "[a b][][*]");
@@ -48,11 +31,7 @@ TEST(exit_codes) {
 }
 
 TEST(death_by_signal) {
-  mproc_process *process = create_command(COMMAND("sh", "-c", "kill -KILL $$"), NULL);
-  CHECK_OK(mproc_process_start(process));
-  mproc_status status = end_of_child(process);
-  CHECK_EQ(status.state, MPROC_STATE_SIGNALED);
-  CHECK_EQ(status.signal, SIGKILL);
+  check_killed(start_command(COMMAND("sh", "-c", "kill -KILL $$"), NULL), SIGKILL);
 }
 
 TEST(object_is_that_of_any_process) {
@@ -76,19 +55,10 @@ TEST(object_is_that_of_any_process) {
   CHECK(is_readable(sentinel));
   CHECK_OK(mproc_process_rusage(process, &usage));
   CHECK(usage.max_rss_bytes != 0); /* -1: it used less than we do */
-  mproc_status status = end_of_child(process);
-  CHECK_EQ(status.signal, SIGTERM);
+  check_killed(process, SIGTERM);
 }
 
 /* ---- finding the program --------------------------------------------------------------------- */
-
-static void write_script(const char *path, const char *text, unsigned mode) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
-  CHECK(fd >= 0);
-  CHECK_EQ(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-  CHECK_EQ(fchmod(fd, mode), 0);
-  CHECK_EQ(close(fd), 0);
-}
 
 static void check_start_fails(const char *const *argv, const mproc_process_options *options,
                               int code, const char *text) {
@@ -108,7 +78,7 @@ TEST(search_in_path) {
   char path[8192];
   const char *folder = test_tmp_path("bin"), *script = test_tmp_path("bin/test-command");
   CHECK_EQ(mkdir(folder, 0755), 0);
-  write_script(script, "#!/bin/sh\nexit 17\n", 0755);
+  write_file(script, "#!/bin/sh\nexit 17\n", 0755);
   check_start_fails(COMMAND("test-command"), NULL, -ENOENT, "No such file");
   snprintf(path, sizeof path, "/no/such/folder:%s:%s", folder, getenv("PATH"));
   CHECK_EQ(setenv("PATH", path, 1), 0);
@@ -130,7 +100,7 @@ TEST(missing_command) {
 
 TEST(command_that_is_not_executable) {
   const char *script = test_tmp_path("script");
-  write_script(script, "#!/bin/sh\n", 0644);
+  write_file(script, "#!/bin/sh\n", 0644);
   check_start_fails(COMMAND(script), NULL, -EACCES, "Permission denied");
   check_start_fails(COMMAND("/"), NULL, -EACCES, "Permission denied");
   CHECK_EQ(unlink(script), 0);
@@ -138,11 +108,11 @@ TEST(command_that_is_not_executable) {
 
 TEST(command_that_the_kernel_refuses) {
   const char *script = test_tmp_path("script");
-  write_script(script, "\x01\x02\x03 no program\n", 0755);
+  write_file(script, "\x01\x02\x03 no program\n", 0755);
   check_start_fails(COMMAND(script), NULL, -ENOEXEC, "executing the program");
   CHECK_EQ(unlink(script), 0);
   SKIP_UNDER_VALGRIND("the rest: valgrind itself ends when the kernel refuses what it let pass");
-  write_script(script, "#!/no/such/interpreter\n", 0755);
+  write_file(script, "#!/no/such/interpreter\n", 0755);
   check_start_fails(COMMAND(script), NULL, -ENOENT, "executing the program");
   CHECK_EQ(unlink(script), 0);
 }
@@ -209,7 +179,7 @@ TEST(start_again_after_a_failed_start) {
   const char *script = test_tmp_path("late");
   mproc_process *process = create_command(COMMAND(script), NULL);
   CHECK_EQ(mproc_process_start(process), -ENOENT);
-  write_script(script, "#!/bin/sh\nexit 3\n", 0755);
+  write_file(script, "#!/bin/sh\nexit 3\n", 0755);
   CHECK_OK(mproc_process_start(process));
   CHECK_EQ(code_of_child(process), 3);
   CHECK_EQ(unlink(script), 0);
@@ -273,10 +243,8 @@ TEST(it_is_no_member_of_the_family) {
 
 static int start_daemon_command(void *arg, size_t size) {
   mproc_process_options options = {.daemon = 1};
-  mproc_process *process = create_command(COMMAND("sleep", "1000"), &options);
   CHECK_EQ(size, sizeof(int64_t *));
-  CHECK_OK(mproc_process_start(process));
-  **(int64_t **)arg = mproc_process_pid(process);
+  **(int64_t **)arg = mproc_process_pid(start_command(COMMAND("sleep", "1000"), &options));
   return 0;
 }
 

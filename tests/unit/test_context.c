@@ -163,17 +163,10 @@ TEST(executable_that_ends_without_mproc_init) {
   check_executable("/bin/false", NULL, MPROC_EBOOT, "ran (exited with code 1); does its program");
 }
 
-static void write_script(const char *path, const char *text) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
-  CHECK(fd >= 0);
-  CHECK_EQ(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-  CHECK_EQ(close(fd), 0);
-}
-
 TEST(executable_that_never_calls_mproc_init) {
   const char *script = test_tmp_path("script");
   mproc_process_options options = {.start_timeout_ms = 300};
-  write_script(script, "#!/bin/sh\nexec sleep 1000\n");
+  write_file(script, "#!/bin/sh\nexec sleep 1000\n", 0755);
   int64_t start = now_ms();
   check_executable(script, &options, -ETIMEDOUT, "mproc_init()");
   CHECK(now_ms() - start >= 299);
@@ -184,7 +177,7 @@ TEST(executable_that_dies) {
   const char *script = test_tmp_path("dies");
   const mproc_limit limit = {.resource = MPROC_RESOURCE_CORE};
   mproc_process_options options = {.limits = &limit, .limit_count = 1};
-  write_script(script, "#!/bin/sh\nkill -s SEGV $$\n");
+  write_file(script, "#!/bin/sh\nkill -s SEGV $$\n", 0755);
   check_executable(script, &options, MPROC_EBOOT, "ended before its entry ran (killed by SIGSEGV)");
   check_executable(script, &options, MPROC_EBOOT, "do options.limits leave it enough?");
   CHECK_EQ(unlink(script), 0);
@@ -195,7 +188,7 @@ TEST(executable_that_is_a_wrapper) {
   char text[5000];
   const char *script = test_tmp_path("wrapper");
   snprintf(text, sizeof text, "#!/bin/sh\nexec nice -n 1 '%s'\n", test_child_path("test_context"));
-  write_script(script, text);
+  write_file(script, text, 0755);
   mproc_context *context =
       make_context(&(mproc_context_options){.method = "spawn", .executable = script});
   CHECK_EQ(method_used(context, NULL), 2);

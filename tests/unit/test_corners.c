@@ -3,10 +3,10 @@
 #include "descriptors.h"
 #include "each_method.h"
 #include "in_child.h"
+#include "soft_limit.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 enum { FAR_DESCRIPTOR = 200 };
@@ -17,42 +17,6 @@ const mproc_init_options *test_init_options(void) {
   return &options;
 }
 
-#define COMMAND(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static mproc_process *create_command(const char *const *argv,
-                                     const mproc_process_options *options) {
-  mproc_process *process = NULL;
-  CHECK_OK(mproc_process_create_command(&process, argv, options));
-  return process;
-}
-
-/* The start's result; stores the exit code and what came out of it. */
-static int try_command(const char *const *argv, const mproc_process_options *options, int *ret_code,
-                       char *text, size_t size) {
-  int out[2];
-  mproc_process_options with_output = *options;
-  make_pipe(out);
-  with_output.streams[1] = (mproc_stream){MPROC_STREAM_HANDLE, out[1]};
-  mproc_process *process = create_command(argv, &with_output);
-  int r = mproc_process_start(process);
-  CHECK_EQ(close(out[1]), 0);
-  (void)read_all(out[0], text, size);
-  if (r == 0)
-    *ret_code = code_of_child(process);
-  else
-    CHECK_OK(mproc_process_close(process));
-  return r;
-}
-
-static rlim_t set_descriptor_limit(rlim_t soft) {
-  struct rlimit limit;
-  CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  rlim_t before = limit.rlim_cur;
-  limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
-  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
-  return before;
-}
-
 static int open_descriptors(void) {
   descriptor_list list;
   list_descriptors(&list);
@@ -60,9 +24,9 @@ static int open_descriptors(void) {
 }
 
 static void write_script(const char *path, int code) {
-  FILE *file = fopen(path, "we");
-  CHECK(file && fprintf(file, "#!/bin/sh\nexit %d\n", code) > 0 && fclose(file) == 0);
-  CHECK_EQ(chmod(path, 0755), 0);
+  char text[64];
+  snprintf(text, sizeof text, "#!/bin/sh\nexit %d\n", code);
+  write_file(path, text, 0755);
 }
 
 /* ---- closed standard streams ----------------------------------------------------------------- */
@@ -186,7 +150,7 @@ static void *start_and_end(void *arg) {
   if (s->result == -EAGAIN)
     CHECK_CONTAINS(mproc_error_detail(), "pthread keys");
   if (s->starve)
-    (void)set_descriptor_limit(0);
+    (void)set_soft_limit(RLIMIT_NOFILE, 0);
   return NULL;
 }
 
@@ -234,9 +198,9 @@ EACH_METHOD(thread_ends_without_free_descriptors) {
   int gate[2];
   make_pipe(gate);
   start s = {.method = method, .gate = gate[0], .starve = true};
-  rlim_t soft = set_descriptor_limit(1024);
+  rlim_t soft = set_soft_limit(RLIMIT_NOFILE, 1024);
   start_in_a_thread(&s);
-  (void)set_descriptor_limit(soft);
+  (void)set_soft_limit(RLIMIT_NOFILE, soft);
   check_child_sees_parent(&s, gate[1]);
   CHECK_EQ(close(gate[0]), 0);
   CHECK_EQ(close(gate[1]), 0);
@@ -312,36 +276,6 @@ typedef struct board {
   _Atomic bool guardian_is_dead;
 } board;
 
-static bool is_gone(int64_t pid) {
-  char path[64], text[512] = "";
-  snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd >= 0)
-    (void)read_all(fd, text, sizeof text);
-  const char *end = strrchr(text, ')');
-  return !end || end[2] == 'Z' || end[2] == 'X';
-}
-
-/* An orphan, so a child of the case's runner, which is a subreaper. 0: none. */
-static pid_t find_guardian(void) {
-  pid_t found = 0;
-  DIR *folder = opendir("/proc");
-  CHECK(folder);
-  for (struct dirent *entry; found == 0 && (entry = readdir(folder));) {
-    char path[300], text[512], state;
-    int parent;
-    snprintf(path, sizeof path, "/proc/%d/stat", atoi(entry->d_name));
-    int fd = atoi(entry->d_name) > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    const char *name = fd < 0 ? NULL : strstr(read_all(fd, text, sizeof text), "(mproc:guardian");
-    const char *end = name ? strrchr(name, ')') : NULL;
-    if (end && sscanf(end + 1, " %c %d", &state, &parent) == 2 && parent == getppid() &&
-        state != 'Z')
-      found = atoi(entry->d_name);
-  }
-  CHECK_EQ(closedir(folder), 0);
-  return found;
-}
-
 static int start_daemon(_Atomic int64_t *ret_pid) {
   mproc_process *process =
       create_child("fork", sleep_for_ever, NULL, 0, &(mproc_process_options){.daemon = 1});
@@ -359,13 +293,13 @@ static void *keep_daemons(void *argument) {
   CHECK_OK(start_daemon(&b->pids[0]));
   while (!b->guardian_is_dead)
     sleep_ms(1);
-  rlim_t count = (rlim_t)open_descriptors(), soft = set_descriptor_limit(count);
+  rlim_t count = (rlim_t)open_descriptors(), soft = set_soft_limit(RLIMIT_NOFILE, count);
   for (int r = -1; r != 0; count++) {
-    (void)set_descriptor_limit(count);
+    (void)set_soft_limit(RLIMIT_NOFILE, count);
     r = start_daemon(&b->pids[1]);
     CHECK(r == 0 || r == -EMFILE);
   }
-  (void)set_descriptor_limit(soft);
+  (void)set_soft_limit(RLIMIT_NOFILE, soft);
   return NULL;
 }
 
@@ -379,11 +313,11 @@ static int keep(void *arg, size_t size) {
 
 TEST(guardian_that_is_replaced_late_gets_all_daemons) {
   board *b = mproc_heap_calloc(1, sizeof *b);
-  pid_t guardian = 0;
+  int64_t guardian = 0;
   CHECK(b);
   mproc_process *keeper = start_child("fork", keep, &b, sizeof b, NULL);
-  AWAIT(b->pids[0] != 0 && (guardian = find_guardian()) != 0);
-  CHECK_EQ(kill(guardian, SIGKILL), 0);
+  AWAIT(b->pids[0] != 0 && (guardian = guardian_below(getppid())) != 0);
+  CHECK_EQ(kill((pid_t)guardian, SIGKILL), 0);
   AWAIT(is_gone(guardian));
   b->guardian_is_dead = true;
   AWAIT(b->pids[1] != 0);
@@ -478,10 +412,10 @@ TEST(command_of_a_host_with_a_limit_below_open_descriptors) {
   CHECK_EQ(close(out[1]), 0);
   CHECK_EQ(dup2(STDIN_FILENO, FAR_DESCRIPTOR), FAR_DESCRIPTOR);
   for (rlim_t count = (rlim_t)open_descriptors() - 1; r != 0; count++) {
-    rlim_t soft = set_descriptor_limit(count);
+    rlim_t soft = set_soft_limit(RLIMIT_NOFILE, count);
     r = mproc_process_start(process);
     CHECK(r == 0 || r == -EMFILE);
-    (void)set_descriptor_limit(soft);
+    (void)set_soft_limit(RLIMIT_NOFILE, soft);
   }
   CHECK_EQ(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
   CHECK_EQ(close(saved), 0);
@@ -584,7 +518,7 @@ EACH_METHOD(full_heap_takes_back_what_an_unjoined_child_owned) {
   void *large = mproc_heap_alloc(8 << 20);
   CHECK(large);
   CHECK_OK(mproc_heap_free(large));
-  CHECK_EQ(end_of_child(process).signal, SIGKILL);
+  CHECK_EQ(end_of(process).signal, SIGKILL);
   CHECK_OK(mproc_heap_free((void *)block));
 }
 
@@ -595,10 +529,38 @@ TEST(heap_larger_than_everything) {
     int code = -1;
     snprintf(number, sizeof number, "%zu", sizes[i]);
     snprintf(answer, sizeof answer, "%d ", MPROC_EADDRESS);
-    CHECK_OK(try_command(COMMAND(test_child_path("hostile_main"), "heap", number),
-                         &(mproc_process_options){0}, &code, text, sizeof text));
+    CHECK_OK(try_command(COMMAND(test_child_path("hostile_main"), "heap", number), NULL, &code,
+                         text, sizeof text));
     CHECK_EQ(code, 0);
     CHECK_EQ(strncmp(text, answer, strlen(answer)), 0);
     CHECK_CONTAINS(text, "257698037760 is the most");
   }
+}
+
+/* ---- room for fields to come ----------------------------------------------------------------- */
+
+static bool is_zero(const uint64_t *words, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (words[i] != 0)
+      return false;
+  return true;
+}
+
+/* A later version may give the words a meaning of which 0 is the default. */
+TEST(reserved_words_that_the_library_writes_are_zero) {
+  mproc_status status;
+  mproc_rusage usage;
+  mproc_process_info info;
+  mproc_process *process = start_child("fork", return_zero, NULL, 0, NULL);
+  CHECK_OK(mproc_process_join(process, MPROC_FOREVER));
+  memset(&status, 0xff, sizeof status);
+  memset(&usage, 0xff, sizeof usage);
+  memset(&info, 0xff, sizeof info);
+  CHECK_OK(mproc_process_status(process, &status));
+  CHECK_OK(mproc_process_rusage(process, &usage));
+  CHECK_OK(mproc_current_process(&info));
+  CHECK(is_zero(status.reserved, 8));
+  CHECK(is_zero(usage.reserved, 8));
+  CHECK(is_zero(info.reserved, 8));
+  CHECK_OK(mproc_process_close(process));
 }

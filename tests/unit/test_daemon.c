@@ -3,12 +3,14 @@
  * case goes on. */
 #include "harness.h"
 #include "processes.h"
+#include "taker.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { GONE_MS = 1000, HERE_MS = 250, MAX_DAEMONS = 8 };
+/* More than can be told to a guardian that does not read. */
+enum { GONE_MS = 1000, HERE_MS = 250, MAX_DAEMONS = 400 };
 
 typedef enum where { IN_MAIN_THREAD, IN_ENDED_THREAD } where;
 typedef enum what { ENTRIES, COMMANDS } what;
@@ -26,21 +28,10 @@ typedef struct board {
   _Atomic int64_t pids[MAX_DAEMONS];
 } board;
 
-static int sleep_for_long(void *arg, size_t size) {
-  (void)arg, (void)size;
-  sleep_ms(20000);
-  return 0;
-}
-
 static mproc_process *start_one(board *b) {
   const mproc_process_options options = {.daemon = b->daemon, .method = b->method};
-  const char *const argv[] = {"/bin/sleep", "20", NULL};
-  if (b->kind == ENTRIES)
-    return start_with(&options, sleep_for_long, NULL, 0);
-  mproc_process *process;
-  CHECK_EQ(mproc_process_create_command(&process, argv, &options), 0);
-  CHECK_EQ(mproc_process_start(process), 0);
-  return process;
+  return b->kind == ENTRIES ? start_with(&options, sleep_for_long, NULL, 0)
+                            : start_command(COMMAND("/bin/sleep", "30"), &options);
 }
 
 static void *start_some(void *argument) {
@@ -96,9 +87,8 @@ static void free_board(board *b) {
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
-static void await_started(board *b, int count) {
-  for (int64_t end = now_ms() + JOIN_MS; b->started < count; sleep_ms(1))
-    CHECK(now_ms() < end);
+static void await_started(const board *b, int count) {
+  AWAIT(b->started >= count);
 }
 
 static mproc_process *start_keeper(board *b) {
@@ -118,51 +108,21 @@ static void check_all_gone(const board *b) {
     CHECK(gone_within(b->pids[i], (int)(end - now_ms())));
 }
 
-static void kill_keeper(mproc_process *keeper) {
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
-}
-
-/* The guardian of a process of this case: an orphan, so a child of the runner, which is a
- * subreaper. 0 when there is none, -1 when there are several. */
-static pid_t runner;
-
-static pid_t find_guardian(void) {
-  pid_t found = 0;
-  if (runner == 0)
-    runner = getppid();
-  DIR *folder = opendir("/proc");
-  CHECK(folder != NULL);
-  for (struct dirent *entry; (entry = readdir(folder));) {
-    char path[300], text[512] = {0}, state;
-    int pid = atoi(entry->d_name), parent;
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    int fd = pid > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd < 0)
-      continue;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    const char *end = size > 0 ? strrchr(text, ')') : NULL;
-    if (end && sscanf(end + 1, " %c %d", &state, &parent) == 2 && parent == runner &&
-        state != 'Z' && strstr(text, "(mproc:guardian"))
-      found = found ? -1 : pid;
-  }
-  closedir(folder);
-  return found;
-}
-
 /* A forkserver sees to its workers itself. */
 static bool has_guardian(const char *method, what kind) {
   return kind == COMMANDS || strcmp(method, "forkserver") != 0;
 }
 
+/* The parent of orphans: looked up here, for a child has another one. */
+static int64_t runner;
+
 /* It gets its name a moment after it was made. */
 static pid_t await_guardian(void) {
-  pid_t pid;
-  for (int64_t end = now_ms() + JOIN_MS; (pid = find_guardian()) == 0; sleep_ms(2))
-    CHECK(now_ms() < end);
-  CHECK(pid > 0);
-  return pid;
+  int64_t pid;
+  if (runner == 0)
+    runner = getppid();
+  AWAIT((pid = guardian_below(runner)) != 0);
+  return (pid_t)pid;
 }
 
 /* ---- the parent is killed -------------------------------------------------------------------- */
@@ -175,7 +135,7 @@ static void parent_is_killed(where starter, what kind) {
     pid_t guardian = guarded ? await_guardian() : 0;
     sleep_ms(HERE_MS);
     check_all_here(b); /* also after the end of the thread that started them */
-    kill_keeper(keeper);
+    kill_child(keeper);
     check_all_gone(b);
     if (guardian)
       CHECK(gone_within(guardian, GONE_MS));
@@ -204,7 +164,7 @@ static void other_children_survive(where starter, what kind) {
     board *b = new_board(method, starter, kind, 2);
     b->daemon = 0;
     mproc_process *keeper = start_keeper(b);
-    kill_keeper(keeper);
+    kill_child(keeper);
     sleep_ms(HERE_MS);
     check_all_here(b);
     for (int i = 0; i < b->started; i++)
@@ -233,7 +193,7 @@ static void parent_execs(where starter) {
     mproc_process *keeper = start_keeper(b);
     sleep_ms(HERE_MS);
     check_all_here(b); /* it is the same process and lives */
-    kill_keeper(keeper);
+    kill_child(keeper);
     check_all_gone(b);
     free_board(b);
   }
@@ -261,7 +221,7 @@ static void guardian_is_killed(what kind) {
     pid_t second = await_guardian();
     CHECK(second != first);
     check_all_here(b);
-    kill_keeper(keeper);
+    kill_child(keeper);
     check_all_gone(b);
     CHECK(gone_within(second, GONE_MS));
     free_board(b);
@@ -291,7 +251,7 @@ TEST(guardian_killed_before_it_has_read_its_messages) {
   b->more = 1;
   await_started(b, 3);
   check_all_here(b);
-  kill_keeper(keeper);
+  kill_child(keeper);
   check_all_gone(b);
   free_board(b);
 }
@@ -306,9 +266,28 @@ TEST(guardian_that_was_stopped_makes_up_for_it) {
   CHECK(stopped_within(guardian, GONE_MS));
   b->more = 1;
   await_started(b, 2);
-  kill_keeper(keeper);
+  kill_child(keeper);
   CHECK_EQ(kill(guardian, SIGCONT), 0);
   check_all_gone(b);
+  CHECK(gone_within(guardian, GONE_MS));
+  free_board(b);
+}
+
+/* Till then every fork of the host's waits, whichever thread it is in. */
+TEST(guardian_that_stays_stopped_is_replaced) {
+  SKIP_UNDER_VALGRIND("400 processes at a time");
+  board *b = new_board("fork", IN_ENDED_THREAD, ENTRIES, 1);
+  mproc_process *keeper = start_keeper(b);
+  pid_t guardian = await_guardian();
+  CHECK_EQ(kill(guardian, SIGSTOP), 0);
+  CHECK(stopped_within(guardian, GONE_MS));
+  b->count = MAX_DAEMONS - 1;
+  b->more = 1;
+  await_started(b, MAX_DAEMONS);
+  check_all_here(b);
+  kill_child(keeper);
+  check_all_gone(b);
+  CHECK_EQ(kill(guardian, SIGCONT), 0);
   CHECK(gone_within(guardian, GONE_MS));
   free_board(b);
 }
@@ -322,7 +301,7 @@ TEST(guardian_is_deaf_to_polite_signals) {
     CHECK_EQ(kill(guardian, polite[i]), 0);
   sleep_ms(HERE_MS);
   CHECK_EQ(is_gone(guardian), false);
-  kill_keeper(keeper);
+  kill_child(keeper);
   check_all_gone(b);
   free_board(b);
 }
@@ -339,8 +318,7 @@ static int hunt_the_guardian(void *arg, size_t size) {
   CHECK_EQ(waitpid(-1, NULL, WNOHANG | __WALL), 0);
   mproc_process *child;
   CHECK_EQ(mproc_active_children(&child, 1), 1);
-  CHECK_EQ(mproc_process_kill(child), 0);
-  check_killed(child, SIGKILL);
+  kill_child(child);
   CHECK_EQ(waitpid(-1, NULL, WNOHANG | __WALL), -1);
   CHECK_EQ(errno, ECHILD);
   return 0;
@@ -355,30 +333,16 @@ TEST(guardian_is_no_child_of_the_host) {
   free_board(b);
 }
 
-/* A wait for any child, of any kind, in another thread, while guardians are made: it gets
- * nothing of theirs. */
-static _Atomic bool waiter_must_end;
-static _Atomic int64_t surprise;
-
-static void *wait_for_any(void *nothing) {
-  while (!waiter_must_end) {
-    pid_t pid = waitpid(-1, NULL, WNOHANG);
-    if (pid > 0)
-      surprise = pid;
-  }
-  return nothing;
-}
-
+/* Another thread that takes all children, while guardians are made, gets nothing of theirs. */
 static int make_a_guardian_under_watch(void *arg, size_t size) {
+  static taker watcher;
   board *b = *(board **)arg;
-  pthread_t waiter;
   (void)size;
-  CHECK_EQ(pthread_create(&waiter, NULL, wait_for_any, NULL), 0);
+  start_taker(&watcher, 0);
   start_daemons(b);
   sleep_ms(20);
-  waiter_must_end = true;
-  CHECK_EQ(pthread_join(waiter, NULL), 0);
-  CHECK_EQ(surprise, 0);
+  stop_taker(&watcher);
+  CHECK_EQ(watcher.taken, 0);
   return 0;
 }
 
@@ -398,7 +362,7 @@ static int keep_in_a_thread(void *arg, size_t size) {
   start_daemons(both[0]);
   mproc_process *keeper = start_by("fork", keep, &both[1], sizeof both[1]);
   await_started(both[1], both[1]->count);
-  kill_keeper(keeper);
+  kill_child(keeper);
   check_all_gone(both[1]);
   check_all_here(both[0]);
   return 0;

@@ -15,19 +15,15 @@ typedef struct program {
 } program;
 
 static program start_program(const char *const *argv, const char *const *environment) {
-  program self = {NULL, -1, -1};
   int in[2], out[2];
   make_pipe(in);
   make_pipe(out);
   mproc_process_options options = {
       .environment = environment,
       .streams = {{MPROC_STREAM_HANDLE, in[0]}, {MPROC_STREAM_HANDLE, out[1]}, {0}}};
-  CHECK_OK(mproc_process_create_command(&self.process, argv, &options));
-  CHECK_OK(mproc_process_start(self.process));
+  program self = {start_command(argv, &options), in[1], out[0]};
   CHECK_EQ(close(in[0]), 0);
   CHECK_EQ(close(out[1]), 0);
-  self.input = in[1];
-  self.output = out[0];
   return self;
 }
 
@@ -47,24 +43,12 @@ static const char *run_program(const char *const *argv, const char *const *envir
   return end_of_program(&self, code);
 }
 
-#define ARGUMENTS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static void copy_file(const char *from, const char *to) {
-  char block[65536];
-  ssize_t size;
-  int in = open(from, O_RDONLY | O_CLOEXEC);
-  int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
-  CHECK(in >= 0 && out >= 0);
-  while ((size = read(in, block, sizeof block)) > 0)
-    CHECK_EQ(write(out, block, (size_t)size), size);
-  CHECK_EQ(close(in), 0);
-  CHECK_EQ(close(out), 0);
-}
+#define ENVIRONMENT(...) COMMAND(__VA_ARGS__)
 
 /* As an installer does it: the old file lives on for those who have it open. */
 static void replace_file(const char *path, const char *by) {
   const char *temporary = test_tmp_path("new");
-  copy_file(by, temporary);
+  copy_file(by, temporary, 0755);
   CHECK_EQ(rename(temporary, path), 0);
 }
 
@@ -76,7 +60,7 @@ static void replace_file(const char *path, const char *by) {
 
 static void check_program(const char *name) {
   const char *program_path = test_child_path(name), *library = test_child_path("entry_library.so");
-  CHECK_STR(run_program(ARGUMENTS(program_path, library), NULL, 0), OWN LINKED LOADED(41));
+  CHECK_STR(run_program(COMMAND(program_path, library), NULL, 0), OWN LINKED LOADED(41));
 }
 
 TEST(position_independent_program) {
@@ -97,27 +81,27 @@ TEST(program_without_build_id) {
 
 TEST(library_without_build_id) {
   const char *library = test_child_path("entry_library_no_id.so");
-  CHECK_STR(run_program(ARGUMENTS(test_child_path("entry_main_no_id"), library), NULL, 0),
+  CHECK_STR(run_program(COMMAND(test_child_path("entry_main_no_id"), library), NULL, 0),
             OWN LINKED LOADED(42));
 }
 
 TEST(program_with_mproc_linked_into_it) {
   const char *library = test_child_path("entry_library.so");
-  CHECK_STR(run_program(ARGUMENTS(test_child_path("entry_main_static_mproc"), library), NULL, 0),
+  CHECK_STR(run_program(COMMAND(test_child_path("entry_main_static_mproc"), library), NULL, 0),
             OWN LOADED(41));
 }
 
 TEST(program_found_by_a_relative_path) {
   CHECK_EQ(chdir(test_child_path("")), 0);
-  CHECK_STR(run_program(ARGUMENTS("./entry_main", "./entry_library.so"), NULL, 0),
+  CHECK_STR(run_program(COMMAND("./entry_main", "./entry_library.so"), NULL, 0),
             OWN LINKED LOADED(41));
 }
 
 TEST(program_run_by_the_loader) {
   const char *loader = "/lib64/ld-linux-x86-64.so.2";
-  if (SANITIZED || access(loader, X_OK) < 0)
+  if (UNDER_SANITIZER || access(loader, X_OK) < 0)
     SKIP("no loader of this name, or a sanitizer that takes it for a leak");
-  CHECK_STR(run_program(ARGUMENTS(loader, test_child_path("entry_main")), NULL, 0), OWN LINKED);
+  CHECK_STR(run_program(COMMAND(loader, test_child_path("entry_main")), NULL, 0), OWN LINKED);
 }
 
 /* ---- this program and its libraries ---------------------------------------------------------- */
@@ -165,7 +149,7 @@ static void check_start_fails(mproc_entry *entry, int code, const char *file, co
 
 TEST(library_replaced_on_disk) {
   const char *path = test_tmp_path("library.so");
-  copy_file(test_child_path("entry_library.so"), path);
+  copy_file(test_child_path("entry_library.so"), path, 0755);
   mproc_entry *entry = load_entry(path);
   CHECK_EQ(run_child("spawn", entry, "\x28", 1), 41);
   replace_file(path, test_child_path("entry_library_other.so"));
@@ -175,7 +159,7 @@ TEST(library_replaced_on_disk) {
 
 TEST(library_replaced_by_the_same_build) {
   const char *path = test_tmp_path("library.so");
-  copy_file(test_child_path("entry_library.so"), path);
+  copy_file(test_child_path("entry_library.so"), path, 0755);
   mproc_entry *entry = load_entry(path);
   replace_file(path, test_child_path("entry_library.so"));
   CHECK_EQ(run_child("spawn", entry, "\x28", 1), 41);
@@ -184,7 +168,7 @@ TEST(library_replaced_by_the_same_build) {
 
 TEST(library_removed_from_disk) {
   const char *path = test_tmp_path("library.so");
-  copy_file(test_child_path("entry_library.so"), path);
+  copy_file(test_child_path("entry_library.so"), path, 0755);
   mproc_entry *entry = load_entry(path);
   CHECK_EQ(unlink(path), 0);
   check_start_fails(entry, MPROC_ENOMODULE, "library.so", "deleted");
@@ -208,8 +192,8 @@ TEST(entry_of_this_program_in_another_program) {
 TEST(program_replaced_on_disk_while_it_runs) {
   char line[16];
   const char *path = test_tmp_path("program");
-  copy_file(test_child_path("entry_main"), path);
-  program self = start_program(ARGUMENTS(path, "--wait"), NULL);
+  copy_file(test_child_path("entry_main"), path, 0755);
+  program self = start_program(COMMAND(path, "--wait"), NULL);
   CHECK_EQ(read(self.output, line, 6), 6);
   replace_file(path, "/bin/false");
   CHECK_EQ(write(self.input, "\n", 1), 1);
@@ -220,8 +204,8 @@ TEST(program_replaced_on_disk_while_it_runs) {
 TEST(program_removed_from_disk_while_it_runs) {
   char line[16];
   const char *path = test_tmp_path("program");
-  copy_file(test_child_path("entry_main"), path);
-  program self = start_program(ARGUMENTS(path, "--wait"), NULL);
+  copy_file(test_child_path("entry_main"), path, 0755);
+  program self = start_program(COMMAND(path, "--wait"), NULL);
   CHECK_EQ(read(self.output, line, 6), 6);
   CHECK_EQ(unlink(path), 0);
   CHECK_EQ(write(self.input, "\n", 1), 1);
@@ -268,8 +252,8 @@ EACH_METHOD(plugin_with_its_own_copy_of_mproc) {
 
 TEST(own_entry_needs_mproc_init) {
   const char *host = test_child_path("no_init_main");
-  CHECK_STR(run_program(ARGUMENTS(host, "fork"), NULL, 0), "41\n");
-  const char *text = run_program(ARGUMENTS(host, "spawn"), NULL, 1);
+  CHECK_STR(run_program(COMMAND(host, "fork"), NULL, 0), "41\n");
+  const char *text = run_program(COMMAND(host, "spawn"), NULL, 1);
   CHECK_CONTAINS(text, "MPROC_ENOINIT: ");
   CHECK_CONTAINS(text, "no_init_main");
   CHECK_CONTAINS(text, "mproc_init");
@@ -279,8 +263,8 @@ TEST(own_entry_needs_mproc_init) {
 TEST(helper_runs_entries_of_libraries) {
   const char *host = test_child_path("no_init_main"),
              *library = test_child_path("entry_library.so");
-  CHECK_STR(run_program(ARGUMENTS(host, "fork", library), NULL, 0), "41\n");
-  CHECK_STR(run_program(ARGUMENTS(host, "spawn", library), NULL, 0), "41\n");
+  CHECK_STR(run_program(COMMAND(host, "fork", library), NULL, 0), "41\n");
+  CHECK_STR(run_program(COMMAND(host, "spawn", library), NULL, 0), "41\n");
 }
 
 TEST(helper_by_option_and_by_variable) {
@@ -288,13 +272,13 @@ TEST(helper_by_option_and_by_variable) {
              *library = test_child_path("entry_library.so");
   const char *helper = test_tmp_path("my-helper");
   char variable[4200];
-  copy_file(test_child_path("mproc-helper"), helper);
-  CHECK_STR(run_program(ARGUMENTS(host, "spawn", library, helper), NULL, 0), "41\n");
+  copy_file(test_child_path("mproc-helper"), helper, 0755);
+  CHECK_STR(run_program(COMMAND(host, "spawn", library, helper), NULL, 0), "41\n");
   snprintf(variable, sizeof variable, "MPROC_HELPER=%s", helper);
-  CHECK_STR(run_program(ARGUMENTS(host, "spawn", library), ARGUMENTS(variable), 0), "41\n");
+  CHECK_STR(run_program(COMMAND(host, "spawn", library), ENVIRONMENT(variable), 0), "41\n");
   /* The option comes before the variable. */
-  CHECK_STR(run_program(ARGUMENTS(host, "spawn", library, helper),
-                        ARGUMENTS("MPROC_HELPER=/no/such/helper"), 0),
+  CHECK_STR(run_program(COMMAND(host, "spawn", library, helper),
+                        ENVIRONMENT("MPROC_HELPER=/no/such/helper"), 0),
             "41\n");
   CHECK_EQ(unlink(helper), 0);
 }
@@ -303,23 +287,23 @@ TEST(helper_that_is_missing) {
   const char *host = test_child_path("no_init_main"),
              *library = test_child_path("entry_library.so");
   const char *text =
-      run_program(ARGUMENTS(host, "spawn", library), ARGUMENTS("MPROC_HELPER=/no/such/helper"), 1);
+      run_program(COMMAND(host, "spawn", library), ENVIRONMENT("MPROC_HELPER=/no/such/helper"), 1);
   CHECK_CONTAINS(text, "MPROC_ENOHELPER: ");
   CHECK_CONTAINS(text, "/no/such/helper");
-  text = run_program(ARGUMENTS(host, "spawn", library, "/no/helper"), NULL, 1);
+  text = run_program(COMMAND(host, "spawn", library, "/no/helper"), NULL, 1);
   CHECK_CONTAINS(text, "MPROC_ENOHELPER: ");
   CHECK_CONTAINS(text, "/no/helper");
 }
 
 TEST(helper_started_by_hand) {
-  CHECK_STR(run_program(ARGUMENTS(test_child_path("mproc-helper")), NULL, 2), "");
+  CHECK_STR(run_program(COMMAND(test_child_path("mproc-helper")), NULL, 2), "");
 }
 
 /* ---- who is a child and who is not ----------------------------------------------------------- */
 
 TEST(mproc_init_after_other_work) {
   /* main() works again in the child, and then it is a child. */
-  CHECK_STR(run_program(ARGUMENTS(test_child_path("entry_main_static_mproc"), "--late"), NULL, 0),
+  CHECK_STR(run_program(COMMAND(test_child_path("entry_main_static_mproc"), "--late"), NULL, 0),
             "work\nfork own 41\nspawn own 41\n");
 }
 
@@ -359,7 +343,7 @@ TEST(marker_that_is_not_meant_for_the_process_is_ignored) {
                                        "MPROC_BOOT=-1:-1",
                                        "MPROC_BOOT=99999999999999999999:99999999999999999999"};
   for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
-    CHECK_STR(run_program(ARGUMENTS(test_child_path("second_main")), ARGUMENTS(values[i]), 4),
+    CHECK_STR(run_program(COMMAND(test_child_path("second_main")), ENVIRONMENT(values[i]), 4),
               "MainProcess main\n");
 }
 
@@ -370,7 +354,7 @@ static void check_bad_record(const char *descriptor, const char *text) {
   int fd = open(test_tmp_path("record"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   CHECK_EQ(write(fd, "mprocbt1 and more than that", 27), 27);
   CHECK_EQ(close(fd), 0);
-  const char *output = run_program(ARGUMENTS("/bin/sh", "-c", command), NULL, 3);
+  const char *output = run_program(COMMAND("/bin/sh", "-c", command), NULL, 3);
   CHECK_CONTAINS(output, "MPROC_ERECORD: ");
   CHECK_CONTAINS(output, text);
   CHECK_EQ(unlink(test_tmp_path("record")), 0);

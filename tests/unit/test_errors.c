@@ -43,6 +43,16 @@ static int start_failing(const mproc_process_options *options, mproc_entry *entr
 
 static const mproc_process_options by_spawn = {.method = "spawn"};
 
+/* A start fails in a context with these settings. */
+static void check_context_said(const mproc_context_options *settings, int code, const char *cause,
+                               const char *remedy) {
+  mproc_context *context;
+  CHECK_EQ(mproc_context_create(&context, settings), 0);
+  const mproc_process_options options = {.context = context};
+  check_said(start_failing(&options, return_code), code, cause, remedy);
+  mproc_context_destroy(context);
+}
+
 /* Runs hostile_main and checks what it printed. */
 static void check_child_said(const char *mode, const char *argument, int code, const char *cause,
                              const char *remedy) {
@@ -64,12 +74,7 @@ static void provoke_EPRELOAD(void) {
   mproc_preload *const preload[] = {fail_preload};
   const mproc_context_options settings = {
       .method = "forkserver", .preload = preload, .preload_count = 1};
-  mproc_context *context;
-  CHECK_EQ(mproc_context_create(&context, &settings), 0);
-  mproc_process_options options = {.context = context};
-  check_said(start_failing(&options, return_code), MPROC_EPRELOAD, "preload function 1 of 1",
-             "returned 7");
-  mproc_context_destroy(context);
+  check_context_said(&settings, MPROC_EPRELOAD, "preload function 1 of 1", "returned 7");
 }
 
 static void end_server(void) {
@@ -84,12 +89,7 @@ static void provoke_ESERVER(void) {
   mproc_preload *const preload[] = {end_before_fork};
   const mproc_context_options settings = {
       .method = "forkserver", .preload = preload, .preload_count = 1};
-  mproc_context *context;
-  CHECK_EQ(mproc_context_create(&context, &settings), 0);
-  mproc_process_options options = {.context = context};
-  check_said(start_failing(&options, return_code), MPROC_ESERVER, "died 5 times in a row",
-             "MPROC_LOG=info");
-  mproc_context_destroy(context);
+  check_context_said(&settings, MPROC_ESERVER, "died 5 times in a row", "MPROC_LOG=info");
 }
 
 /* ---- members --------------------------------------------------------------------------------- */
@@ -213,19 +213,11 @@ static void provoke_ENOHELPER(void) {
 }
 
 static void provoke_EBOOT(void) {
-  FILE *script = fopen(test_tmp_path("ends_at_once"), "we");
-  CHECK(script != NULL);
-  fputs("#!/bin/sh\nexit 7\n", script);
-  CHECK_EQ(fchmod(fileno(script), 0755), 0);
-  fclose(script);
-  const mproc_context_options settings = {.executable = test_tmp_path("ends_at_once")};
-  mproc_context *context;
-  CHECK_EQ(mproc_context_create(&context, &settings), 0);
-  const mproc_process_options options = {.method = "spawn", .context = context};
-  check_said(start_failing(&options, return_code), MPROC_EBOOT, "(exited with code 7)",
-             "mproc_init()");
-  mproc_context_destroy(context);
-  CHECK_EQ(unlink(test_tmp_path("ends_at_once")), 0);
+  const char *script = test_tmp_path("ends_at_once");
+  const mproc_context_options settings = {.method = "spawn", .executable = script};
+  write_file(script, "#!/bin/sh\nexit 7\n", 0755);
+  check_context_said(&settings, MPROC_EBOOT, "(exited with code 7)", "mproc_init()");
+  CHECK_EQ(unlink(script), 0);
 }
 
 /* A file that anybody could have written in the place of the boot record. */
@@ -273,7 +265,7 @@ static void provoke_ESECURE(void) {
 #if !MPX_STATIC_TESTS
 /* The entry of a copy of a library, which the test may take away again. */
 static mproc_entry *load_copy(const char *path) {
-  CHECK(copy_file(test_child_path("hostile_plugin.so"), path, 0755));
+  copy_file(test_child_path("hostile_plugin.so"), path, 0755);
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   CHECK(library != NULL);
   mproc_entry *entry;
@@ -288,7 +280,7 @@ static void provoke_ENOMODULE(void) {
   check_exited(start_with(&by_spawn, entry, NULL, 0), 1);
   CHECK_EQ(unlink(path), 0);
   check_said(start_failing(&by_spawn, entry), MPROC_ENOMODULE, "gone.so", "restart the program");
-  CHECK(copy_file(test_child_path("hostile_plugin_2.so"), path, 0755));
+  copy_file(test_child_path("hostile_plugin_2.so"), path, 0755);
   check_said(start_failing(&by_spawn, entry), MPROC_ENOMODULE, "gone.so", "replaced");
   CHECK_EQ(unlink(path), 0);
 }
@@ -301,13 +293,9 @@ static void provoke_ENOMODULE(void) {
 
 /* The child runs another program, which knows the entry's file as little as its place in it. */
 static void provoke_EMISMATCH(void) {
-  const mproc_context_options settings = {.executable = test_child_path("secure_main")};
-  mproc_context *context;
-  CHECK_EQ(mproc_context_create(&context, &settings), 0);
-  const mproc_process_options options = {.method = "spawn", .context = context};
-  check_said(start_failing(&options, return_code), MPROC_EMISMATCH, "secure_main",
-             "shared library");
-  mproc_context_destroy(context);
+  const mproc_context_options settings = {.method = "spawn",
+                                          .executable = test_child_path("secure_main")};
+  check_context_said(&settings, MPROC_EMISMATCH, "secure_main", "shared library");
 }
 
 /* ---- the heap -------------------------------------------------------------------------------- */

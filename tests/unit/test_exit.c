@@ -127,12 +127,6 @@ EACH_METHOD(child_ends_while_a_thread_of_it_reads) {
 
 /* ---- buffered output ------------------------------------------------------------------------- */
 
-static const char *read_file(const char *path, char *text, size_t size) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  CHECK(fd >= 0);
-  return read_all(fd, text, size);
-}
-
 static int exit_at_once(void *arg, size_t size) {
   (void)arg, (void)size;
   exit(0);
@@ -342,16 +336,10 @@ EACH_METHOD(daemons_that_ignore_it_share_one_grace) {
 
 static const char *output_of_main(const char *method, const char *how) {
   static char text[1024];
-  int out[2];
-  const char *const argv[] = {test_child_path("exit_main"), method, how, NULL};
-  mproc_process *process = NULL;
-  make_pipe(out);
-  mproc_process_options options = {.streams = {{0}, {MPROC_STREAM_HANDLE, out[1]}, {0}}};
-  CHECK_OK(mproc_process_create_command(&process, argv, &options));
-  CHECK_OK(mproc_process_start(process));
-  CHECK_EQ(close(out[1]), 0);
-  (void)read_all(out[0], text, sizeof text);
-  CHECK_EQ(code_of_child(process), 5);
+  int code = -1;
+  CHECK_OK(try_command(COMMAND(test_child_path("exit_main"), method, how), NULL, &code, text,
+                       sizeof text));
+  CHECK_EQ(code, 5);
   return text;
 }
 
@@ -369,13 +357,11 @@ EACH_METHOD(children_of_the_main_program_are_joined_at_exit) {
 /* ---- strangers ------------------------------------------------------------------------------- */
 
 static int status_of_foreign_exit(int code) {
-  int status;
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0)
     exit(code);
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  return status;
+  return status_of(pid);
 }
 
 static void leave_all_to_their_parent(void) {

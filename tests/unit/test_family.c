@@ -2,7 +2,6 @@
 #include "each_method.h"
 #include "in_child.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -296,16 +295,6 @@ static int return_byte(void *arg, size_t size) {
   return size == 1 ? *(unsigned char *)arg : 99;
 }
 
-static int count_descriptors(void) {
-  DIR *folder = opendir("/proc/self/fd");
-  int count = 0;
-  CHECK(folder);
-  while (readdir(folder))
-    count++;
-  CHECK_EQ(closedir(folder), 0);
-  return count;
-}
-
 static void *start_many(void *arg) {
   int number = *(int *)arg, starts = test_scale(STARTS);
   mproc_process *running[2] = {NULL, NULL};
@@ -328,14 +317,14 @@ TEST_LIMIT(eight_threads_start_at_once, 120) {
   pthread_t threads[STARTERS];
   int numbers[STARTERS];
   CHECK_EQ(run_child("spawn", return_zero, NULL, 0), 0); /* the heap exists */
-  int before = count_descriptors();
+  int before = descriptor_count();
   for (int i = 0; i < STARTERS; i++) {
     numbers[i] = i;
     CHECK_EQ(pthread_create(&threads[i], NULL, start_many, &numbers[i]), 0);
   }
   for (int i = 0; i < STARTERS; i++)
     CHECK_EQ(pthread_join(threads[i], NULL), 0);
-  CHECK_EQ(count_descriptors(), before);
+  CHECK_EQ(descriptor_count(), before);
   CHECK_EQ(mproc_active_children(NULL, 0), 0);
 }
 

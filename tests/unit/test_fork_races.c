@@ -3,6 +3,7 @@
 #include "each_method.h"
 #include "harness.h"
 #include "in_child.h"
+#include "taker.h"
 
 #include "os/os.h"
 
@@ -28,16 +29,10 @@ static int count_made_by_starts(void *arg, size_t size) {
 static atomic_bool enough;
 
 static void *start_and_close(void *method) {
-  const char *const command[] = {"/bin/true", NULL};
-  while (!enough) {
-    mproc_process *process;
-    if (method)
-      process = create_child(method, return_zero, NULL, 0, NULL);
-    else
-      CHECK_OK(mproc_process_create_command(&process, command, NULL));
-    CHECK_OK(mproc_process_start(process));
-    CHECK_EQ(code_of_child(process), 0);
-  }
+  while (!enough)
+    CHECK_EQ(code_of_child(method ? start_child(method, return_zero, NULL, 0, NULL)
+                                  : start_command(COMMAND("/bin/true"), NULL)),
+             0);
   return NULL;
 }
 
@@ -127,11 +122,9 @@ TEST(forked_child_keeps_what_has_the_number_of_a_closed_sentinel) {
 }
 
 TEST(forked_child_keeps_what_has_the_number_of_a_failed_start) {
-  const char *const command[] = {"/nonexistent/command", NULL};
-  mproc_process *process;
+  mproc_process *process = create_command(COMMAND("/nonexistent/command"), NULL);
   CHECK_EQ(run_child("spawn", return_zero, NULL, 0), 0); /* what the first spawn opens is past */
   looker = create_child("fork", check_reused, NULL, 0, NULL);
-  CHECK_OK(mproc_process_create_command(&process, command, NULL));
   reuses = true;
   CHECK_EQ(mproc_process_start(process), -ENOENT);
   reuses = false;
@@ -178,7 +171,7 @@ TEST(cancelled_join_leaves_no_joiner) {
   sleep_ms(10);
   CHECK_OK(mproc_process_kill(process));
   CHECK_EQ(pthread_join(thread, NULL), 0);
-  CHECK_EQ(end_of_child(process).state, MPROC_STATE_SIGNALED);
+  check_killed(process, SIGKILL);
 }
 
 static int tell_cancel_state(void *arg, size_t size) {
@@ -207,27 +200,16 @@ int __wrap_kill(pid_t pid, int number) {
   return __real_kill(pid, number);
 }
 
-static void *take_all_children(void *arg) {
-  (void)arg;
-  while (!enough)
-    if (waitpid(-1, NULL, WNOHANG) <= 0)
-      (void)sched_yield();
-  return NULL;
-}
-
 /* The child has ended by itself, and the host has taken it: its pid may be anybody's. */
 TEST(failed_exec_signals_nobody) {
-  const char *const command[] = {"/nonexistent/command", NULL};
-  pthread_t thief;
-  CHECK_EQ(pthread_create(&thief, NULL, take_all_children, NULL), 0);
+  static taker thief;
+  start_taker(&thief, 0);
   for (int i = 0; i < test_scale(100) + 10; i++) {
-    mproc_process *process;
-    CHECK_OK(mproc_process_create_command(&process, command, NULL));
+    mproc_process *process = create_command(COMMAND("/nonexistent/command"), NULL);
     CHECK_EQ(mproc_process_start(process), -ENOENT);
     CHECK_OK(mproc_process_close(process));
   }
-  enough = true;
-  CHECK_EQ(pthread_join(thief, NULL), 0);
+  stop_taker(&thief);
   CHECK_EQ(killed, 0);
 }
 

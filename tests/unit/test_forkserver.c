@@ -2,18 +2,14 @@
  * it. */
 #include "forkserver.h"
 #include "harness.h"
+#include "in_child.h"
+#include "taker.h"
 
 #include "../children/entry_library.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sys/resource.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 /* ---- who is whose child ---------------------------------------------------------------------- */
 
@@ -36,33 +32,20 @@ static int kill_self(void *arg, size_t size) {
   return 1;
 }
 
-static _Atomic bool watcher_must_end;
-static _Atomic int64_t surprise;
-
-static void *wait_for_any(void *nothing) {
-  while (!watcher_must_end) {
-    pid_t pid = waitpid(-1, NULL, WNOHANG);
-    if (pid > 0)
-      surprise = pid;
-  }
-  return nothing;
-}
-
 /* Not the server in the making, and no worker, however it ends. */
 TEST(host_sees_no_child) {
   const int code = 3, number = SIGKILL;
-  pthread_t watcher;
+  static taker watcher;
   CHECK(signal(SIGCHLD, count_sigchld) != SIG_ERR);
-  CHECK_EQ(pthread_create(&watcher, NULL, wait_for_any, NULL), 0);
+  start_taker(&watcher, 0);
   for (int round = 0; round < 5; round++) {
     check_exited(ask(return_code, &code, sizeof code), code);
     check_exited(ask(become_true, NULL, 0), 0);
     check_killed(ask(kill_self, &number, sizeof number), SIGKILL);
     mproc_context_stop(NULL);
   }
-  watcher_must_end = true;
-  CHECK_EQ(pthread_join(watcher, NULL), 0);
-  CHECK_EQ(surprise, 0);
+  stop_taker(&watcher);
+  CHECK_EQ(watcher.taken, 0);
   CHECK_EQ(sigchld_count, 0);
   CHECK_EQ(waitpid(-1, NULL, WNOHANG | __WALL), -1);
   CHECK_EQ(errno, ECHILD);
@@ -189,15 +172,12 @@ TEST(foreign_fork_of_the_host) {
     int joined = mproc_process_join(worker, 100);
     exit(r == MPROC_ENOTCREATOR && second == MPROC_EFOREIGN && joined == MPROC_ENOTCREATOR ? 0 : 1);
   }
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of(pid), 0);
   CHECK_EQ(server_of(NULL), server);
   CHECK_EQ(mproc_process_is_alive(worker), 1);
   CHECK_EQ(mproc_process_start(process), 0);
   check_exited(process, code);
-  CHECK_EQ(mproc_process_kill(worker), 0);
-  check_killed(worker, SIGKILL);
+  kill_child(worker);
 }
 
 /* ---- depth ----------------------------------------------------------------------------------- */
@@ -260,8 +240,7 @@ TEST(daemon_of_a_killed_worker_dies) {
   board *b = new_board();
   mproc_process *keeper = ask(keep_workers, &b, sizeof b);
   AWAIT(b->count == 2);
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
+  kill_child(keeper);
   CHECK(gone_within(b->pids[1], GONE_MS));
   CHECK(!is_gone(b->pids[0]));
   kill_process(b->pids[0]);
@@ -369,7 +348,7 @@ TEST(resources_used) {
   CHECK(busy.user_time_ns + busy.system_time_ns >= 140000000);
   CHECK(idle.user_time_ns + idle.system_time_ns < 140000000);
   CHECK(busy.max_rss_bytes >= 100L << 20);
-  CHECK(SANITIZED || idle.max_rss_bytes < 100L << 20);
+  CHECK(UNDER_SANITIZER || idle.max_rss_bytes < 100L << 20);
 }
 
 /* ---- what goes along ------------------------------------------------------------------------- */

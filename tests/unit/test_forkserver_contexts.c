@@ -4,6 +4,7 @@
 #include "harness.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 enum { BIG = 64 << 20 };
@@ -188,6 +189,35 @@ TEST(preload_that_leaves_a_thread_is_reported) {
   CHECK(server_of(context) > 1);
   mproc_set_log(NULL, NULL, MPROC_LOG_OFF);
   CHECK_CONTAINS(logged, TEST_HAS_TSAN ? "3 threads" : "2 threads"); /* and its own */
+  mproc_context_destroy(context);
+}
+
+static _Atomic bool preload_is_over;
+
+static void *end_while_the_server_sleeps(void *nothing) {
+  while (!preload_is_over || state_of(getpid()) != 'S')
+    sched_yield();
+  return nothing;
+}
+
+static int preload_thread_that_ends(void) {
+  pthread_t thread;
+  int r = pthread_create(&thread, NULL, end_while_the_server_sleeps, NULL);
+  preload_is_over = true;
+  return r;
+}
+
+/* The kernel still counts a thread that was joined when the server looks: one that ends meanwhile
+ * is not reported. */
+TEST(preload_whose_thread_is_about_to_end) {
+  mproc_preload *const preload[] = {preload_thread_that_ends};
+  if (TEST_HAS_TSAN)
+    SKIP("ThreadSanitizer's own thread is always reported");
+  mproc_set_log(take_log, NULL, MPROC_LOG_ERROR);
+  mproc_context *context = new_context(preload, 1, 0);
+  CHECK(server_of(context) > 1);
+  mproc_set_log(NULL, NULL, MPROC_LOG_OFF);
+  CHECK_STR(logged, "");
   mproc_context_destroy(context);
 }
 
@@ -382,6 +412,25 @@ TEST(refresh_of_a_context_without_a_server) {
   mproc_context_stop(broken);
   mproc_context_destroy(context);
   mproc_context_destroy(broken);
+}
+
+static int refuse_once_told(void) {
+  return getenv("MPROC_TEST_REFUSE") ? 7 : 0;
+}
+
+/* A bad version of what is preloaded stops nobody's work: the server that runs goes on. */
+TEST(refresh_that_fails_changes_nothing) {
+  mproc_preload *const preload[] = {refuse_once_told};
+  mproc_context *context = new_context(preload, 1, 0);
+  int64_t server = server_of(context);
+  CHECK_EQ(setenv("MPROC_TEST_REFUSE", "1", 1), 0);
+  CHECK_EQ(mproc_context_refresh(context), MPROC_EPRELOAD);
+  CHECK_EQ(server_of(context), server);
+  CHECK_EQ(unsetenv("MPROC_TEST_REFUSE"), 0);
+  CHECK_EQ(mproc_context_refresh(context), 0);
+  CHECK(server_of(context) != server);
+  CHECK(gone_within(server, JOIN_MS));
+  mproc_context_destroy(context);
 }
 
 /* While others start. */

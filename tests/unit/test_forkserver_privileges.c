@@ -3,53 +3,12 @@
  * forked child, so that the case keeps what it needs to clean up. */
 #include "forkserver_raw.h"
 #include "harness.h"
+#include "privileges.h"
 #include "seccomp.h"
 
-#include <grp.h>
-#include <linux/capability.h>
 #include <sched.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/utsname.h>
 
-enum { ORDINARY = 65534, SILENCE_MS = 300 };
-
-/* In the shared heap. */
-typedef struct privileges {
-  uid_t users[3];
-  gid_t groups[3];
-  int other_count;
-  gid_t others[64];
-  pid_t session;
-  char status[1024]; /* the lines about capabilities and filters */
-  ino_t uts;
-  int64_t server;
-} privileges;
-
-static void see_status(privileges *all) {
-  static const char *const names[] = {
-      "CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNew", "Seccomp"};
-  char line[16384];
-  FILE *file = fopen("/proc/self/status", "re");
-  CHECK(file != NULL);
-  while (fgets(line, sizeof line, file))
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-      if (strncmp(line, names[i], strlen(names[i])) == 0)
-        (void)snprintf(all->status + strlen(all->status), sizeof all->status - strlen(all->status),
-                       "%.200s", line);
-  fclose(file);
-}
-
-static void see(privileges *all) {
-  struct stat file;
-  memset(all, 0, sizeof *all);
-  CHECK_EQ(getresuid(&all->users[0], &all->users[1], &all->users[2]), 0);
-  CHECK_EQ(getresgid(&all->groups[0], &all->groups[1], &all->groups[2]), 0);
-  all->other_count = getgroups(64, all->others);
-  all->session = getsid(0);
-  all->uts = stat("/proc/self/ns/uts", &file) == 0 ? file.st_ino : 0;
-  see_status(all);
-}
+enum { SILENCE_MS = 300 };
 
 static int see_in_worker(void *arg, size_t size) {
   privileges *all = *(privileges **)arg;
@@ -65,15 +24,7 @@ static int64_t check_worker_is_like_us(const mproc_context *context) {
   CHECK(worker != NULL);
   check_exited(ask_context(context, see_in_worker, &worker, sizeof worker), 0);
   see(&here);
-  for (int i = 0; i < 3; i++) {
-    CHECK_EQ(worker->users[i], here.users[i]);
-    CHECK_EQ(worker->groups[i], here.groups[i]);
-  }
-  CHECK_EQ(worker->other_count, here.other_count);
-  CHECK_EQ(memcmp(worker->others, here.others, sizeof here.others), 0);
-  CHECK_EQ(worker->session, here.session);
-  CHECK_STR(worker->status, here.status);
-  CHECK_EQ(worker->uts, here.uts);
+  check_same_privileges(worker, &here);
   int64_t server = worker->server;
   CHECK_EQ(mproc_heap_free(worker), 0);
   return server;
@@ -172,106 +123,6 @@ static int change_session(void) {
 }
 TEST(session_changed) {
   dropping(change_session);
-}
-
-/* ---- what an exec cannot keep ---------------------------------------------------------------- */
-
-static int drop_effective_user(void) {
-  return seteuid(ORDINARY);
-}
-
-static int drop_saved_user(void) {
-  return setresuid((uid_t)-1, (uid_t)-1, ORDINARY);
-}
-
-static int drop_group_of_a_thread(void) {
-  return (int)syscall(SYS_setresgid, -1, ORDINARY, -1);
-}
-
-static int drop_effective_capability(void) {
-  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-  struct __user_cap_data_struct data[2];
-  if (syscall(SYS_capget, &header, data) < 0)
-    return -1;
-  data[0].effective &= ~(1U << CAP_NET_RAW);
-  return (int)syscall(SYS_capset, &header, data);
-}
-
-/* What is left in the permitted set, no program that root executes has. */
-static int drop_bounding_capability(void) {
-  return prctl(PR_CAPBSET_DROP, CAP_NET_RAW, 0, 0, 0);
-}
-
-static int count_servers(void) {
-  mpx_header *header = mpx_family_header();
-  int count = 0;
-  for (uint32_t i = 0; i < header->slots_used; i++)
-    count += strcmp(header->slots[i].name, "forkserver") == 0 &&
-             (header->slots[i].tag & 0xff) == MPX_SLOT_RUNNING && !is_gone(header->slots[i].pid);
-  return count;
-}
-
-/* No server can be like this asker: a clear refusal, and never a worker that is not like it. What
- * was tried leaves nothing, and must never run main() again. */
-static int drop_what_exec_changes(void *arg, size_t size) {
-  const order *o = arg;
-  privileges *worker = mproc_heap_calloc(1, sizeof *worker), here;
-  const mproc_process_options options = {.method = "forkserver"};
-  mproc_process *process = create_with(&options, see_in_worker, &worker, sizeof worker);
-  (void)size;
-  int64_t first = server_of(NULL);
-  int before = count_servers();
-  if (o->drop() != 0)
-    return 77;
-  for (int i = 0; i < 3; i++) {
-    int r = mproc_process_start(process);
-    if (r == 0) {
-      check_exited(process, 0);
-      see(&here);
-      CHECK_STR(worker->status, here.status);
-      CHECK_EQ(memcmp(worker->users, here.users, sizeof here.users), 0);
-      CHECK_EQ(memcmp(worker->groups, here.groups, sizeof here.groups), 0);
-      CHECK(worker->server != first);
-      return 0;
-    }
-    CHECK_EQ(r, MPROC_ESECURE);
-    CHECK_CONTAINS(mproc_error_detail(), "use fork");
-  }
-  AWAIT(count_servers() <= before);
-  CHECK_EQ(mproc_process_close(process), 0);
-  CHECK_EQ(mproc_heap_free(worker), 0);
-  return 0;
-}
-
-static void dropping_what_exec_changes(int (*drop)(void)) {
-  order o = {drop, 0};
-  if (geteuid() != 0)
-    SKIP("only root has something to drop");
-  mproc_status status = end_of(start_by("fork", drop_what_exec_changes, &o, sizeof o));
-  if (status.code == 77)
-    SKIP("not allowed here");
-  CHECK_EQ(status.state, MPROC_STATE_EXITED);
-  CHECK_EQ(status.code, 0);
-}
-
-TEST(effective_user_dropped) {
-  dropping_what_exec_changes(drop_effective_user);
-}
-
-TEST(saved_user_dropped) {
-  dropping_what_exec_changes(drop_saved_user);
-}
-
-TEST(effective_group_of_one_thread_dropped) {
-  dropping_what_exec_changes(drop_group_of_a_thread);
-}
-
-TEST(effective_capability_dropped) {
-  dropping_what_exec_changes(drop_effective_capability);
-}
-
-TEST(bounding_capability_dropped) {
-  dropping_what_exec_changes(drop_bounding_capability);
 }
 
 /* A list of groups that is longer than a page of /proc stands before the rest there. */

@@ -49,8 +49,7 @@ TEST(start_takes_a_spare_and_it_is_replaced) {
       mproc_process *worker = ask_context(set.context, sleep_for_long, NULL, 0);
       CHECK(contains(set.pids, set.count, mproc_process_pid(worker)));
       AWAIT(count_children(set.server) == counts[i] + 1);
-      CHECK_EQ(mproc_process_kill(worker), 0);
-      check_killed(worker, SIGKILL);
+      kill_child(worker);
       await_spares(&set, counts[i]);
     }
     CHECK_EQ(server_of(set.context), set.server);
@@ -287,8 +286,7 @@ TEST(daemons_that_were_spares_die_with_their_asker) {
   board *b = new_board();
   mproc_process *keeper = start_by("fork", keep_daemons, &b, sizeof b);
   AWAIT(b->count == 6);
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
+  kill_child(keeper);
   int64_t end = now_ms() + GONE_MS;
   for (int i = 0; i < 3; i++)
     CHECK(gone_within(b->pids[i], (int)(end - now_ms())));

@@ -16,6 +16,12 @@
 
 extern char **environ;
 
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_number;
+#else
+typedef int resource_number;
+#endif
+
 enum { LIMITS = 16 };
 
 /* In the shared heap: what a process finds about itself. */
@@ -53,7 +59,7 @@ static void see(seen *all) {
   all->umask = umask(0);
   umask(all->umask);
   for (int i = 0; i < LIMITS; i++)
-    CHECK_EQ(getrlimit((__rlimit_resource_t)i, &all->limits[i]), 0);
+    CHECK_EQ(getrlimit((resource_number)i, &all->limits[i]), 0);
   all->nice = getpriority(PRIO_PROCESS, 0);
   CHECK_EQ(sched_getaffinity(0, sizeof all->cpus, &all->cpus), 0);
   CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &all->mask), 0);
@@ -215,14 +221,14 @@ TEST(limits_changed) {
   int64_t server = server_of(NULL);
   for (int i = 0; i < LIMITS; i++) {
     struct rlimit limit;
-    CHECK_EQ(getrlimit((__rlimit_resource_t)i, &limit), 0);
+    CHECK_EQ(getrlimit((resource_number)i, &limit), 0);
     if (SANITIZED && (i == RLIMIT_AS || i == RLIMIT_DATA))
       continue; /* its shadow is larger than any limit */
     limit.rlim_cur = soft[i] < limit.rlim_max ? soft[i] : limit.rlim_max;
-    CHECK_EQ(setrlimit((__rlimit_resource_t)i, &limit), 0);
+    CHECK_EQ(setrlimit((resource_number)i, &limit), 0);
     check_worker_is_like_us(server);
     limit.rlim_max = limit.rlim_cur;
-    CHECK_EQ(setrlimit((__rlimit_resource_t)i, &limit), 0);
+    CHECK_EQ(setrlimit((resource_number)i, &limit), 0);
   }
   check_worker_is_like_us(server);
 }

@@ -1,5 +1,6 @@
 /* The public heap, across processes: pointers, ownership, death. */
 #include "each_method.h"
+#include "in_child.h"
 
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -119,7 +120,7 @@ EACH_METHOD(pointers_are_valid_everywhere) {
     *n = (node){.next = list, .value = i};
     list = n;
   }
-  CHECK_EQ(end_of_child(start_child(method, extend_list, &list, sizeof list, NULL)).code, 55);
+  CHECK_EQ(run_child(method, extend_list, &list, sizeof list), 55);
   CHECK_EQ(list->next->value, 55);
   while (list) {
     node *next = list->next;
@@ -155,8 +156,7 @@ EACH_METHOD(owned_blocks_of_a_killed_process_come_back) {
   while (!child->ready)
     (void)usleep(1000);
   CHECK(figures().owned_bytes > before + 1000000);
-  CHECK_EQ(mproc_process_kill(process), 0);
-  CHECK_EQ(end_of_child(process).signal, SIGKILL);
+  kill_child(process);
   CHECK_EQ(figures().owned_bytes, before);
   for (int i = 0; i < 64; i++)
     CHECK_EQ(mproc_heap_free(child->owned[i]), MPROC_EPOINTER);
@@ -177,7 +177,7 @@ static int fail_to_allocate(void *arg, size_t size) {
 }
 
 EACH_METHOD(limit_is_the_familys) {
-  CHECK_EQ(end_of_child(start_child(method, fail_to_allocate, NULL, 0, NULL)).code, 3);
+  CHECK_EQ(run_child(method, fail_to_allocate, NULL, 0), 3);
 }
 
 /* ---- strangers ------------------------------------------------------------------------------- */
@@ -194,8 +194,6 @@ TEST(foreign_child_is_no_member) {
                  strstr(mproc_error_detail(), "fork()");
     _exit(right ? 0 : 1);
   }
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of(pid), 0);
   CHECK_EQ(mproc_heap_free(block), 0);
 }

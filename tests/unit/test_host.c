@@ -5,15 +5,12 @@
 #include "in_child.h"
 #include "processes.h"
 #include "seccomp.h"
+#include "taker.h"
 
 #include <link.h>
-#include <linux/filter.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/ioctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 
 enum { QUICK_CHILDREN = 300 };
 
@@ -71,22 +68,12 @@ TEST_LIMIT(host_that_reaps_all_spawn, 30) {
   host_reaps_all("spawn");
 }
 
-static _Atomic bool reaper_must_end;
-
-static void *reap_in_a_loop(void *nothing) {
-  while (!reaper_must_end)
-    if (waitpid(-1, NULL, WNOHANG | __WALL) <= 0)
-      sched_yield();
-  return nothing;
-}
-
 /* The worst host: a thread that waits for any child all the time. */
 static void host_waits_in_a_thread(const char *method) {
-  pthread_t reaper;
-  CHECK_EQ(pthread_create(&reaper, NULL, reap_in_a_loop, NULL), 0);
+  static taker reaper;
+  start_taker(&reaper, __WALL);
   start_quick_children(method, has_exit_info());
-  reaper_must_end = true;
-  CHECK_EQ(pthread_join(reaper, NULL), 0);
+  stop_taker(&reaper);
 }
 
 TEST_LIMIT(host_that_waits_in_a_thread_fork, 30) {
@@ -133,10 +120,7 @@ TEST(status_stolen_by_pid) {
 
 /* A command has no record in the table: an old kernel knows nothing of its end. */
 static void check_stolen_command(bool remembered) {
-  const char *const argv[] = {"/bin/sh", "-c", "exit 9", NULL};
-  mproc_process *process;
-  CHECK_EQ(mproc_process_create_command(&process, argv, NULL), 0);
-  CHECK_EQ(mproc_process_start(process), 0);
+  mproc_process *process = start_command(COMMAND("/bin/sh", "-c", "exit 9"), NULL);
   steal("", process);
   mproc_status status = end_of(process);
   CHECK_EQ(status.state, remembered ? MPROC_STATE_EXITED : MPROC_STATE_UNKNOWN);
@@ -189,7 +173,7 @@ static void *read_a_character(void *into) {
 TEST(start_while_a_thread_sits_in_getchar) {
   int ends[2], character = 0;
   pthread_t reader;
-  CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+  make_pipe(ends);
   int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
   CHECK_EQ(dup2(ends[0], STDIN_FILENO), STDIN_FILENO);
   CHECK_EQ(pthread_create(&reader, NULL, read_a_character, &character), 0);
@@ -245,7 +229,7 @@ TEST(start_with_a_full_standard_output) {
   memset(buffer, 'x', sizeof buffer);
   fflush(stdout);
   int saved = dup(STDOUT_FILENO);
-  CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+  make_pipe(ends);
   CHECK_EQ(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
   while (write(ends[1], buffer, sizeof buffer) > 0)
     continue;
@@ -273,7 +257,6 @@ static mproc_process *running;
 
 /* Everything that a stranger tries is refused; its end, by exit with all handlers, joins nobody. */
 static void be_a_stranger(void) {
-  const char *const command[] = {"/bin/true", NULL};
   const int code = 0;
   CHECK(mproc_heap_alloc(1) == NULL);
   CHECK_EQ(mproc_last_error(), MPROC_EFOREIGN);
@@ -285,8 +268,7 @@ static void be_a_stranger(void) {
     CHECK_EQ(mproc_process_start(process), MPROC_EFOREIGN);
     CHECK_EQ(mproc_process_close(process), 0);
   }
-  mproc_process *process;
-  CHECK_EQ(mproc_process_create_command(&process, command, NULL), 0);
+  mproc_process *process = create_command(COMMAND("/bin/true"), NULL);
   CHECK_EQ(mproc_process_start(process), MPROC_EFOREIGN);
   CHECK_EQ(mproc_process_close(process), 0);
   CHECK_EQ(mproc_process_join(running, MPROC_FOREVER), MPROC_ENOTCREATOR);

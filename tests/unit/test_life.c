@@ -1,13 +1,13 @@
 /* Slots, cells and life words: who is dead and who only looks like it. */
 #include "harness.h"
 #include "in_child.h"
-#include "processes.h"
-
-#include "heap/family.h"
+#include "members.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+
+enum { ALONE_MS = 1000 };
 
 /* In the shared heap. */
 typedef struct board {
@@ -24,8 +24,7 @@ static board *new_board(void) {
 }
 
 static mpx_member await_member(board *b) {
-  for (int64_t end = now_ms() + JOIN_MS; b->member == 0; sleep_ms(1))
-    CHECK(now_ms() < end);
+  AWAIT(b->member != 0);
   return b->member;
 }
 
@@ -36,22 +35,6 @@ static bool dead_within(mpx_member member, int ms) {
   return true;
 }
 
-static int used_slots(void) {
-  mpx_header *header = mpx_family_header();
-  int count = 0;
-  for (uint32_t i = 0; i < MPX_SLOT_COUNT; i++)
-    count += (header->slots[i].tag & 0xff) != MPX_SLOT_FREE;
-  return count;
-}
-
-/* Nobody but us is in the table, once the forkserver has gone. */
-static void check_alone(void) {
-  mproc_context_stop(NULL);
-  for (int64_t end = end_of_wait(1000); used_slots() != 1 && now_ms() < end; sleep_ms(2))
-    mpx_family_sweep(true);
-  CHECK_EQ(used_slots(), 1);
-}
-
 static int held_cells(mpx_member member) {
   mpx_header *header = mpx_family_header();
   int count = 0;
@@ -60,7 +43,7 @@ static int held_cells(mpx_member member) {
   return count;
 }
 
-static int sleep_for_long(void *arg, size_t size) {
+static int own_and_sleep(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;
   b->owned = mproc_heap_alloc_owned(1000000);
@@ -75,7 +58,7 @@ TEST(killed_process_is_dead_before_it_is_joined) {
   board *b = new_board();
   FOR_ALL_METHODS(method) {
     b->member = 0;
-    mproc_process *process = start_by(method, sleep_for_long, &b, sizeof b);
+    mproc_process *process = start_by(method, own_and_sleep, &b, sizeof b);
     mpx_member member = await_member(b);
     sleep_ms(20);
     CHECK(!mpx_member_is_dead(mpx_family_header(), member));
@@ -88,14 +71,14 @@ TEST(killed_process_is_dead_before_it_is_joined) {
     CHECK(mpx_table_slot(mpx_family_header(), member) == NULL);
   }
   CHECK_EQ(mproc_heap_free(b), 0);
-  check_alone();
+  check_alone(ALONE_MS);
 }
 
 TEST(stopped_process_is_alive) {
   board *b = new_board();
   FOR_ALL_METHODS(method) {
     b->member = 0;
-    mproc_process *process = start_by(method, sleep_for_long, &b, sizeof b);
+    mproc_process *process = start_by(method, own_and_sleep, &b, sizeof b);
     mpx_member member = await_member(b);
     pid_t pid = (pid_t)mproc_process_pid(process);
     CHECK_EQ(kill(pid, SIGSTOP), 0);
@@ -126,8 +109,7 @@ TEST(process_that_execs_is_a_dead_member) {
     mproc_process *process = start_by(method, exec_another_program, &b, sizeof b);
     CHECK(dead_within(await_member(b), JOIN_MS));
     CHECK_EQ(mproc_process_is_alive(process), 1);
-    CHECK_EQ(mproc_process_kill(process), 0);
-    check_killed(process, SIGKILL);
+    kill_child(process);
   }
   CHECK_EQ(mproc_heap_free(b), 0);
 }
@@ -229,7 +211,7 @@ TEST(slots_are_used_again_under_another_name) {
       CHECK(mpx_table_slot(mpx_family_header(), last) == NULL);
       CHECK(mpx_member_is_dead(mpx_family_header(), last));
     }
-  check_alone();
+  check_alone(ALONE_MS);
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
@@ -336,7 +318,7 @@ TEST_LIMIT(three_thousand_threads_killed, 60) {
 static int leave_a_corpse(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;
-  mproc_process *corpse = start_by("fork", sleep_for_long, &b, sizeof b);
+  mproc_process *corpse = start_by("fork", own_and_sleep, &b, sizeof b);
   await_member(b);
   CHECK_EQ(kill((pid_t)mproc_process_pid(corpse), SIGKILL), 0);
   sleep_ms(20);
@@ -377,7 +359,7 @@ TEST_LIMIT(burial_by_several_at_once, 60) {
     CHECK(mpx_table_slot(mpx_family_header(), b->member) == NULL);
     CHECK_EQ(held_cells(b->member), 0);
     CHECK_EQ(heap_used(), used);
-    check_alone();
+    check_alone(ALONE_MS);
   }
   CHECK_EQ(mproc_heap_free(b), 0);
 }
@@ -390,14 +372,14 @@ TEST(starts_sweep_what_others_left) {
   for (int i = 0; i < 4; i++)
     check_family_works();
   CHECK_EQ(heap_used(), used);
-  check_alone();
+  check_alone(ALONE_MS);
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
 /* A living child of a dead parent stays what it is, however often the table is swept. */
 static int leave_a_living_child(void *arg, size_t size) {
   (void)size;
-  (void)start_by("spawn", sleep_for_long, arg, sizeof(board *));
+  (void)start_by("spawn", own_and_sleep, arg, sizeof(board *));
   await_member(*(board **)arg);
   raise(SIGKILL);
   return 0;
@@ -413,7 +395,7 @@ TEST(sweep_spares_the_living) {
   CHECK_EQ(kill((pid_t)slot->pid, SIGKILL), 0);
   CHECK(dead_within(b->member, JOIN_MS));
   mpx_family_sweep(true);
-  check_alone();
+  check_alone(ALONE_MS);
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
@@ -421,16 +403,12 @@ TEST(sweep_spares_the_living) {
 
 static void *start_everything(void *daemon) {
   const int code = 42;
-  const char *const argv[] = {"true", NULL};
   mproc_process_options options = {.daemon = daemon != NULL};
   FOR_ALL_METHODS(method) {
     options.method = method;
     check_exited(start_with(&options, return_code, &code, sizeof code), code);
   }
-  mproc_process *process = NULL;
-  CHECK_EQ(mproc_process_create_command(&process, argv, &options), 0);
-  CHECK_EQ(mproc_process_start(process), 0);
-  check_exited(process, 0);
+  check_exited(start_command(COMMAND("true"), &options), 0);
   return NULL;
 }
 

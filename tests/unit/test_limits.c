@@ -4,30 +4,14 @@
 #include "in_child.h"
 #include "processes.h"
 #include "setuid.h"
+#include "soft_limit.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 #define MIB ((size_t)1 << 20)
-
-#ifdef __GLIBC__
-typedef enum __rlimit_resource limit_name;
-#else
-typedef int limit_name;
-#endif
-
-/* A soft limit that the case can take back. */
-static rlim_t set_soft_limit(limit_name resource, rlim_t soft) {
-  struct rlimit limit;
-  CHECK_EQ(getrlimit(resource, &limit), 0);
-  rlim_t before = limit.rlim_cur;
-  limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
-  CHECK_EQ(setrlimit(resource, &limit), 0);
-  return before;
-}
 
 static int start_and_close(const mproc_process_options *options, mproc_entry *entry) {
   const int code = 0;
@@ -259,13 +243,11 @@ TEST(out_of_descriptors_for_a_daemon_of_a_thread) {
 }
 
 TEST(out_of_descriptors_for_a_command) {
-  const char *const argv[] = {"/bin/true", NULL};
   int before = descriptor_count(), r = -1;
   for (int left = 0; r != 0; left++) {
     CHECK(left < 32);
-    mproc_process *process;
     rlim_t soft = set_soft_limit(RLIMIT_NOFILE, (rlim_t)(before + left));
-    CHECK_EQ(mproc_process_create_command(&process, argv, NULL), 0);
+    mproc_process *process = create_command(COMMAND("/bin/true"), NULL);
     r = mproc_process_start(process);
     if (r == 0) {
       check_exited(process, 0);
@@ -290,8 +272,6 @@ static void check_out_of_processes(const mproc_process_options *options) {
 }
 
 static void start_without_processes(void) {
-  const char *const argv[] = {"/bin/true", NULL};
-  mproc_process *process;
   make_family();
   become_ordinary();
   rlim_t soft = set_soft_limit(RLIMIT_NPROC, 0);
@@ -300,7 +280,7 @@ static void start_without_processes(void) {
     const mproc_process_options options = {.method = method};
     check_out_of_processes(&options);
   }
-  CHECK_EQ(mproc_process_create_command(&process, argv, NULL), 0);
+  mproc_process *process = create_command(COMMAND("/bin/true"), NULL);
   CHECK_EQ(mproc_process_start(process), -EAGAIN);
   CHECK_CONTAINS(mproc_error_detail(), "RLIMIT_NPROC");
   CHECK_EQ(heap_used(), used);
@@ -409,13 +389,7 @@ TEST(missing_executable) {
   check_executable("/etc/passwd", -EACCES, "Permission denied");
   check_executable("/", -EACCES, "Permission denied");
   const char *path = test_tmp_path("no_program");
-  FILE *file = fopen(path, "we");
-  CHECK(file &&
-        fputs("\x7f"
-              "no program at all",
-              file) >= 0 &&
-        fclose(file) == 0);
-  CHECK_EQ(chmod(path, 0755), 0);
+  write_file(path, "\177no program at all", 0755);
   check_executable(path, -ENOEXEC, "Exec format");
   CHECK_EQ(unlink(path), 0);
   check_family_works();
@@ -424,9 +398,7 @@ TEST(missing_executable) {
 TEST(missing_command) {
   static const char *const names[] = {"/nonexistent/command", "no-such-command-anywhere"};
   for (size_t i = 0; i < 2; i++) {
-    const char *const argv[] = {names[i], NULL};
-    mproc_process *process;
-    CHECK_EQ(mproc_process_create_command(&process, argv, NULL), 0);
+    mproc_process *process = create_command(COMMAND(names[i]), NULL);
     CHECK_EQ(mproc_process_start(process), -ENOENT);
     CHECK_CONTAINS(mproc_error_detail(), names[i]);
     CHECK_EQ(mproc_process_close(process), 0);
@@ -456,7 +428,7 @@ TEST(unreadable_module) {
   if (geteuid() != 0)
     SKIP("root is needed to lose rights");
   module_path = test_tmp_path("unreadable.so");
-  CHECK(copy_file(test_child_path("hostile_plugin.so"), module_path, 0755));
+  copy_file(test_child_path("hostile_plugin.so"), module_path, 0755);
   in_child(spawn_from_unreadable_module);
   CHECK_EQ(unlink(module_path), 0);
 }

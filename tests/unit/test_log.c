@@ -42,10 +42,13 @@ EACH_METHOD(hook_gets_starts_and_exits) {
   mproc_process_options options = {.name = "carpenter"};
   mproc_set_log(keep, &seen, MPROC_LOG_DEBUG);
   mproc_process *process = start_child(method, return_zero, NULL, 0, &options);
+  char how[64];
+  snprintf(how, sizeof how, ": %s (asked for)", method);
   CHECK_CONTAINS(seen.text, "started 'carpenter' as process ");
+  CHECK_CONTAINS(seen.text, how);
   CHECK_EQ(code_of_child(process), 0);
   CHECK_CONTAINS(seen.text, "'carpenter' (process ");
-  CHECK_CONTAINS(seen.text, ") ended");
+  CHECK_CONTAINS(seen.text, ") exited with code 0 after ");
   CHECK_EQ(seen.highest, MPROC_LOG_DEBUG);
 }
 
@@ -135,7 +138,7 @@ TEST(no_hook_means_standard_error) {
   snprintf(start, sizeof start, "mproc[%d] debug: ", (int)getpid());
   const char *text = log_to_standard_error();
   CHECK_CONTAINS(text, start);
-  CHECK_CONTAINS(text, "ended\n");
+  CHECK_CONTAINS(text, "exited with code 0 after ");
 }
 
 /* ---- MPROC_LOG ------------------------------------------------------------------------------- */

@@ -3,11 +3,11 @@
 #include "each_method.h"
 #include "in_child.h"
 #include "seccomp.h"
+#include "soft_limit.h"
 
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -254,17 +254,11 @@ typedef struct limit_case {
   int under_sanitizer; /* they reserve much memory, and set a core limit of their own */
 } limit_case;
 
-#ifdef __GLIBC__
-#define RESOURCE(number) ((__rlimit_resource_t)(number))
-#else
-#define RESOURCE(number) (number)
-#endif
-
 static int check_limit(void *arg, size_t size) {
   const limit_case *expected = arg;
   struct rlimit limit;
   CHECK_EQ(size, sizeof *expected);
-  CHECK_EQ(getrlimit(RESOURCE(expected->resource), &limit), 0);
+  CHECK_EQ(getrlimit((limit_name)expected->resource, &limit), 0);
   CHECK_EQ(limit.rlim_cur, expected->limit.soft);
   CHECK_EQ(limit.rlim_max, expected->limit.hard);
   return 27;
@@ -273,7 +267,7 @@ static int check_limit(void *arg, size_t size) {
 /* Valgrind keeps limits of memory and descriptors to itself, and writes files when it starts. */
 static bool can_limit(const limit_case *limit) {
   bool valgrind_does = limit->resource == RLIMIT_CPU || limit->resource == RLIMIT_CORE;
-  return (!SANITIZED || limit->under_sanitizer) && (!test_under_valgrind() || valgrind_does);
+  return (!UNDER_SANITIZER || limit->under_sanitizer) && (!test_under_valgrind() || valgrind_does);
 }
 
 EACH_METHOD(limits_of_every_resource) {

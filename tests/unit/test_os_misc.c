@@ -1,5 +1,6 @@
 /* Time, files, polling, threads, processes and names. */
 #include "in_child.h"
+#include "proc.h"
 
 #include "os/os.h"
 
@@ -14,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -49,9 +51,7 @@ TEST(a_pipe_carries_all_bytes) {
   CHECK_EQ(mpx_os_read(ends[0], received, 1), 0);
   CHECK_EQ(memcmp(sent, received, sizeof sent), 0);
   mpx_os_close(ends[0]);
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of(pid), 0);
 }
 
 TEST(small_files_are_read_and_appended_to) {
@@ -143,7 +143,6 @@ TEST(signals_do_not_shorten_a_wait) {
 /* ---- threads --------------------------------------------------------------------------------- */
 
 static _Atomic int hook_calls;
-static mpx_os_mutex mutex; /* all zero: as good as initialised */
 
 static void hook(void) {
   atomic_fetch_add(&hook_calls, 1);
@@ -206,20 +205,47 @@ TEST(the_cancellation_of_a_thread_calls_the_hook) {
 
 static void *observe(void *unused) {
   CHECK(!mpx_os_is_main_thread());
-  CHECK(!mpx_os_mutex_trylock(&mutex));
   CHECK(mpx_os_thread_count() >= 2);
   return unused;
 }
 
 TEST(threads_are_told_apart_and_counted) {
-  mpx_os_mutex_lock(&mutex);
   CHECK(mpx_os_is_main_thread());
-  int before = mpx_os_thread_count();
-  CHECK(before >= 1);
+  CHECK(mpx_os_thread_count() >= 1);
   run_thread(observe, NULL);
+}
+
+static mpx_os_mutex mutex; /* all zero: as good as initialised */
+static _Atomic pid_t waiter;
+static _Atomic bool is_inside;
+
+static void *enter_and_leave(void *unused) {
+  waiter = (pid_t)syscall(SYS_gettid);
+  mpx_os_mutex_lock(&mutex);
+  is_inside = true;
   mpx_os_mutex_unlock(&mutex);
-  CHECK(mpx_os_mutex_trylock(&mutex));
+  return unused;
+}
+
+/* Once it sleeps it waits for the lock, or it would be inside. */
+static void check_one_waits(void) {
+  pthread_t thread;
+  waiter = 0;
+  is_inside = false;
+  mpx_os_mutex_lock(&mutex);
+  CHECK_EQ(pthread_create(&thread, NULL, enter_and_leave, NULL), 0);
+  while (!is_inside && (waiter == 0 || state_of(waiter) != 'S'))
+    mpx_os_sleep(MPX_NS_PER_MS);
+  CHECK(!is_inside);
   mpx_os_mutex_unlock(&mutex);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  CHECK(is_inside);
+}
+
+TEST(mutex_lets_one_thread_in) {
+  check_one_waits();
+  mpx_os_mutex_init(&mutex);
+  check_one_waits();
 }
 
 /* ---- processes ------------------------------------------------------------------------------- */
@@ -229,19 +255,8 @@ static void hang(void) {
     pause();
 }
 
-static pid_t start(void (*body)(void)) {
-  fflush(NULL);
-  pid_t pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    body();
-    _exit(0);
-  }
-  return pid;
-}
-
 TEST(a_process_is_alive_until_it_ends) {
-  pid_t pid = start(hang);
+  pid_t pid = fork_child(hang);
   int64_t born = mpx_os_start_time(pid);
   CHECK(born > 0);
   CHECK(born >= mpx_os_start_time(getpid()));
@@ -272,7 +287,7 @@ static void end_first_thread(void) {
 }
 
 TEST(a_process_outlives_its_first_thread) {
-  pid_t pid = start(end_first_thread);
+  pid_t pid = fork_child(end_first_thread);
   int64_t born = mpx_os_start_time(pid);
   mpx_os_sleep(50 * MPX_NS_PER_MS);
   CHECK(mpx_os_process_is_alive(pid, born));
@@ -363,8 +378,7 @@ TEST(signals_have_names) {
   CHECK_STR(mpx_os_signal_name(SIGSEGV, text, 4), "SIG");
 }
 
-TEST(the_program_has_a_name) {
-  CHECK_STR(mpx_os_program_name(), "test_os_misc");
+TEST(this_process_is_an_ordinary_one) {
   CHECK_EQ(mpx_os_pid(), getpid());
   CHECK(!mpx_os_is_secure());
 }

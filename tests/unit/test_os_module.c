@@ -158,6 +158,46 @@ TEST(mapped_files_have_any_name) {
   CHECK_EQ(mpx_maps_path((uintptr_t)&deleted, path, sizeof path, &deleted), -ENOENT); /* [stack] */
 }
 
+static const mpx_mapping *mapping_at(const mpx_mapping *mappings, size_t count, const void *place) {
+  for (size_t i = 0; i < count; i++)
+    if ((uintptr_t)place >= mappings[i].start && (uintptr_t)place < mappings[i].end)
+      return &mappings[i];
+  return NULL;
+}
+
+TEST(mappings_are_those_that_can_be_used) {
+  static char zeroed[1 << 20];
+  const size_t size = 65536;
+  char name[4096];
+  mpx_mapping *mappings;
+  size_t count;
+  CHECK(realpath(test_tmp_path(""), name));
+  strcat(name, "/with\nnewline");
+  int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  CHECK(fd >= 0);
+  char *file = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  char *guard = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(file != MAP_FAILED && guard != MAP_FAILED);
+  CHECK_OK(mpx_os_mappings(&mappings, &count));
+  for (size_t i = 0; i < count; i++)
+    CHECK(mappings[i].start < mappings[i].end && mappings[i].name[0] != '\0' &&
+          (i == 0 || mappings[i].start >= mappings[i - 1].end));
+  CHECK(mapping_at(mappings, count, guard) == NULL);
+  CHECK(mapping_at(mappings, count, (void *)UINTPTR_MAX) == NULL);
+  CHECK_STR(mapping_at(mappings, count, file + size - 1)->name, name);
+  CHECK(!mapping_at(mappings, count, &count)->is_code);
+  CHECK(mapping_at(mappings, count, (void *)(uintptr_t)mapping_at)->is_code);
+  CHECK_CONTAINS(mapping_at(mappings, count, (void *)(uintptr_t)mapping_at)->name,
+                 "/test_os_module");
+  CHECK_CONTAINS(mapping_at(mappings, count, zeroed + sizeof zeroed / 2)->name,
+                 "anonymous memory behind ");
+  mpx_os_mappings_free(mappings, count);
+  munmap(file, size);
+  munmap(guard, size);
+  close(fd);
+  CHECK_EQ(unlink(name), 0);
+}
+
 /* ---- libraries ------------------------------------------------------------------------------- */
 
 #if !MPX_STATIC

@@ -2,6 +2,7 @@
 #include "facilities.h"
 #include "in_child.h"
 #include "seccomp.h"
+#include "soft_limit.h"
 
 #include "os/os.h"
 
@@ -10,7 +11,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -44,9 +44,7 @@ TEST(a_raw_clone_sees_zeros) {
   long pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
   if (pid == 0)
     _exit(secret[0] == 0 && secret[9999] == 0 ? 0 : 1);
-  int status;
-  CHECK_EQ(waitpid((pid_t)pid, &status, 0), pid);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of((pid_t)pid), 0);
 }
 
 static void wipe_without_madvise(void) {
@@ -160,8 +158,7 @@ TEST(the_bytes_of_another_user_are_refused) {
 
 static void seal_above_file_limit(void) {
   mproc_handle handle;
-  struct rlimit limit = {4, RLIM_INFINITY};
-  CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  (void)set_soft_limit(RLIMIT_FSIZE, 4);
   CHECK_EQ(mpx_os_seal_create("long", parts, 3, &handle), -EFBIG);
 }
 

@@ -2,6 +2,7 @@
 #include "facilities.h"
 #include "in_child.h"
 #include "seccomp.h"
+#include "soft_limit.h"
 
 #include "base/log.h"
 #include "os/os.h"
@@ -15,7 +16,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -213,16 +213,9 @@ TEST(commit_says_that_memory_is_short) {
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-static void set_file_limit(rlim_t bytes) {
-  struct rlimit limit;
-  CHECK_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
-  limit.rlim_cur = bytes;
-  CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 static void create_above_file_limit(void) {
   mproc_handle handle;
-  set_file_limit(MIB);
+  (void)set_soft_limit(RLIMIT_FSIZE, MIB);
   CHECK_EQ(mpx_os_segment_create(4 * MIB, &handle), -EFBIG); /* and no SIGXFSZ, which kills */
   CHECK_OK(mpx_os_segment_create(MIB, &handle));
   sigset_t mask;
@@ -241,7 +234,7 @@ static void keep_pending_signal(void) {
   sigaddset(&set, SIGXFSZ);
   CHECK_EQ(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);
   CHECK_EQ(raise(SIGXFSZ), 0);
-  set_file_limit(MIB);
+  (void)set_soft_limit(RLIMIT_FSIZE, MIB);
   CHECK_EQ(mpx_os_segment_create(4 * MIB, &handle), -EFBIG);
   CHECK_EQ(sigpending(&set), 0);
   CHECK_EQ(sigismember(&set, SIGXFSZ), 1);
@@ -253,7 +246,7 @@ TEST(a_pending_signal_of_the_host_stays_pending) {
 
 static void commit_below_file_limit(void) {
   mproc_handle handle = segment_at_place(4 * MIB);
-  set_file_limit(4096);
+  (void)set_soft_limit(RLIMIT_FSIZE, 4096);
   CHECK_OK(mpx_os_commit(PLACE, MIB));
   deny(SYS_madvise);
   CHECK_OK(mpx_os_commit((char *)PLACE + MIB, MIB));
@@ -275,8 +268,7 @@ static void share_with_a_child(void) {
     memset(PLACE, 3, 1000);
     _exit(0);
   }
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  CHECK_EQ(status_of(pid), 0);
   CHECK(is_all(PLACE, 3, 1000));
   give_back(handle, MIB);
 }

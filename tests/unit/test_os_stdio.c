@@ -3,12 +3,17 @@
 
 #include "os/os.h"
 
+#include <mproc/mproc.h>
+
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -128,6 +133,111 @@ TEST(flush_does_not_wait_for_a_reader) {
   restore_stdout();
   close(ends[0]);
   close(ends[1]);
+}
+
+/* ---- pipes with little room ------------------------------------------------------------------ */
+
+/* A buffer of ours: libc's own may be small, and is written when it is full. */
+static void buffer_much(void) {
+  static char buffer[65536];
+  CHECK_EQ(setvbuf(stdout, buffer, _IOFBF, sizeof buffer), 0);
+}
+
+static void print_bytes(int count) {
+  for (int i = 0; i < count; i++)
+    putchar('k');
+}
+
+static int held_by(int end) {
+  int held;
+  CHECK_EQ(ioctl(end, FIONREAD, &held), 0);
+  return held;
+}
+
+static bool is_writable(int end) {
+  struct pollfd item = {.fd = end, .events = POLLOUT};
+  return poll(&item, 1, 0) == 1;
+}
+
+/* A pipe that is full, or has just so much room that it counts as writable; returns how many bytes
+ * are in it. */
+static int make_full_pipe(int ends[2], bool has_room) {
+  static char block[PIPE_BUF];
+  CHECK_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+  while (write(ends[1], block, sizeof block) > 0)
+    continue;
+  while (has_room && !is_writable(ends[1]))
+    CHECK_EQ(read(ends[0], block, sizeof block), sizeof block);
+  CHECK_EQ(fcntl(ends[1], F_SETFL, 0), 0); /* a write without room waits for ever */
+  return held_by(ends[0]);
+}
+
+static void close_pipe(const int ends[2]) {
+  __fpurge(stdout);
+  restore_stdout();
+  close(ends[0]);
+  close(ends[1]);
+}
+
+/* It is writable, says poll, when as little as one page is free. */
+TEST(flush_writes_no_more_than_is_sure_to_fit) {
+  int ends[2];
+  int held = make_full_pipe(ends, true);
+  buffer_much();
+  redirect_stdout(ends[1]);
+  print_bytes(PIPE_BUF + 1);
+  mpx_os_stdio_flush();
+  CHECK_EQ(__fpending(stdout), PIPE_BUF + 1);
+  CHECK_EQ(held_by(ends[0]), held);
+  __fpurge(stdout);
+  print_bytes(PIPE_BUF);
+  mpx_os_stdio_flush();
+  CHECK_EQ(__fpending(stdout), 0);
+  CHECK_EQ(held_by(ends[0]), held + PIPE_BUF);
+  close_pipe(ends);
+}
+
+TEST(flush_writes_much_where_nobody_waits) {
+  int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  CHECK(fd >= 0);
+  buffer_much();
+  redirect_stdout(fd);
+  print_bytes(PIPE_BUF + 1);
+  mpx_os_stdio_flush();
+  CHECK_EQ(__fpending(stdout), 0);
+  restore_stdout();
+  close(fd);
+}
+
+static int say_nothing(void *arg, size_t size) {
+  (void)arg, (void)size;
+  return (int)__fpending(stdout);
+}
+
+/* What could not be written is the parent's to write, and the child has none of it. */
+static void check_start_beside_a_full_pipe(bool has_room, int pending) {
+  int ends[2];
+  const mproc_process_options options = {.method = "fork"};
+  mproc_process *process;
+  mproc_status status;
+  int held = make_full_pipe(ends, has_room);
+  buffer_much();
+  redirect_stdout(ends[1]);
+  print_bytes(pending);
+  CHECK_OK(mproc_process_create(&process, say_nothing, NULL, 0, &options));
+  CHECK_OK(mproc_process_start(process));
+  CHECK_OK(mproc_process_join(process, MPROC_FOREVER));
+  CHECK_OK(mproc_process_status(process, &status));
+  CHECK_OK(mproc_process_close(process));
+  CHECK(status.state == MPROC_STATE_EXITED && status.code == 0);
+  CHECK_EQ(__fpending(stdout), pending);
+  CHECK_EQ(held_by(ends[0]), held);
+  close_pipe(ends);
+}
+
+TEST(start_by_fork_does_not_write_to_a_full_pipe) {
+  check_start_beside_a_full_pipe(false, 4);
+  check_start_beside_a_full_pipe(true, PIPE_BUF + 1);
 }
 
 TEST(flush_survives_a_reader_that_is_gone) {

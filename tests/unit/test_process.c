@@ -1,5 +1,6 @@
 /* One process: its argument, its end, its signals, and the object that stands for it. */
 #include "each_method.h"
+#include "in_child.h"
 
 #include <fcntl.h>
 #include <glob.h>
@@ -46,8 +47,7 @@ EACH_METHOD(underscore_exit_gives_its_code) {
 
 EACH_METHOD(status_of_an_exit_has_no_signal) {
   int number = 7;
-  mproc_status status =
-      end_of_child(start_child(method, return_number, &number, sizeof number, NULL));
+  mproc_status status = end_of(start_child(method, return_number, &number, sizeof number, NULL));
   CHECK_EQ(status.state, MPROC_STATE_EXITED);
   CHECK_EQ(status.code, 7);
   CHECK_EQ(status.signal, 0);
@@ -66,8 +66,7 @@ static int die_by(void *arg, size_t size) {
 EACH_METHOD(signals_are_told_apart_from_codes) {
   static const int signals[] = {SIGKILL, SIGSEGV, SIGTERM, SIGABRT, SIGUSR1};
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-    mproc_status status =
-        end_of_child(start_child(method, die_by, &signals[i], sizeof signals[i], NULL));
+    mproc_status status = end_of(start_child(method, die_by, &signals[i], sizeof signals[i], NULL));
     CHECK_EQ(status.state, MPROC_STATE_SIGNALED);
     CHECK_EQ(status.signal, signals[i]);
     CHECK_EQ(status.code, -1);
@@ -99,8 +98,7 @@ static int core_flag_of_a_plain_fork(int number) {
   CHECK(pid >= 0);
   if (pid == 0)
     _exit(dump_core(&number, sizeof number));
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  int status = status_of(pid);
   remove_cores();
   CHECK(WIFSIGNALED(status));
   return WCOREDUMP(status) != 0;
@@ -111,14 +109,14 @@ EACH_METHOD(core_flag_is_the_kernels) {
   int number = SIGABRT;
   int expected = core_flag_of_a_plain_fork(number);
   int64_t start = now_ms();
-  mproc_status status = end_of_child(start_child(method, dump_core, &number, sizeof number, NULL));
+  mproc_status status = end_of(start_child(method, dump_core, &number, sizeof number, NULL));
   int64_t duration = now_ms() - start;
   remove_cores();
   CHECK_EQ(status.state, MPROC_STATE_SIGNALED);
   CHECK_EQ(status.signal, SIGABRT);
   CHECK_EQ(status.core_dumped, expected);
   /* With the heap's reservation in the dump it would be many seconds. */
-  CHECK(SANITIZED || duration < 3000);
+  CHECK(UNDER_SANITIZER || duration < 3000);
 }
 
 /* ---- the argument block ---------------------------------------------------------------------- */
@@ -266,7 +264,7 @@ EACH_METHOD(rusage_is_the_childs) {
   CHECK(usage.max_rss_bytes >= TOUCH_BYTES);
   CHECK(usage.max_rss_bytes < (int64_t)TOUCH_BYTES * 40);
   CHECK(usage.minor_faults > 0);
-  mproc_status status = end_of_child(process);
+  mproc_status status = end_of(process);
   CHECK_EQ(status.max_rss_bytes, usage.max_rss_bytes);
   CHECK(status.run_time_ns >= (BURN_MS - 15) * 1000000LL);
 }
@@ -302,9 +300,7 @@ EACH_METHOD(pid_is_the_childs) {
 static void read_proc(int64_t pid, const char *file, char *text, size_t size) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%lld/%s", (long long)pid, file);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  CHECK(fd >= 0);
-  (void)read_all(fd, text, size);
+  CHECK(read_file(path, text, size));
   text[strcspn(text, "\n")] = '\0';
 }
 
@@ -428,9 +424,7 @@ static void check_signal(const char *method, int (*send)(mproc_process *), int e
   CHECK_OK(send(process));
   CHECK_OK(mproc_process_join(process, 10000));
   CHECK_EQ(send(process), 0);
-  mproc_status status = end_of_child(process);
-  CHECK_EQ(status.state, MPROC_STATE_SIGNALED);
-  CHECK_EQ(status.signal, expected);
+  check_killed(process, expected);
 }
 
 EACH_METHOD(terminate_is_sigterm) {
@@ -531,9 +525,7 @@ EACH_METHOD(only_the_creator_may_use_it) {
   CHECK(pid >= 0);
   if (pid == 0)
     _exit(use_parents_object(NULL, 0));
-  int status;
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(status_of(pid), 0);
   CHECK_EQ(mproc_process_is_alive(parents_object), 1);
   kill_child(parents_object);
 }

@@ -23,12 +23,6 @@ static void refuse_everything(int errno_value) {
 
 /* ---- what must work -------------------------------------------------------------------------- */
 
-static int sleep_for_long(void *arg, size_t size) {
-  (void)arg, (void)size;
-  sleep_ms(20000);
-  return 0;
-}
-
 static int fill_block(void *arg, size_t size) {
   char *block = *(char **)arg;
   (void)size;
@@ -56,8 +50,7 @@ static void check_signals(const char *method) {
   CHECK_EQ(mproc_process_join(killed, 20), -ETIMEDOUT);
   CHECK_EQ(mproc_process_join(killed, 0), -EAGAIN);
   CHECK_EQ(mproc_process_is_alive(killed), 1);
-  CHECK_EQ(mproc_process_kill(killed), 0);
-  check_killed(killed, SIGKILL);
+  kill_child(killed);
   mproc_process *terminated = start_by(method, sleep_for_long, NULL, 0);
   CHECK_EQ(mproc_process_terminate(terminated), 0);
   check_killed(terminated, SIGTERM);
@@ -81,7 +74,7 @@ static int check_own_options(void *arg, size_t size) {
 
 static void check_options(const char *method) {
   int ends[2];
-  CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+  make_pipe(ends);
   CHECK_EQ(write(ends[1], "z", 1), 1);
   const char *const environment[] = {"WORD=given", NULL};
   const mproc_inherit inherit = {.handle = ends[0], .name = "end"};
@@ -126,10 +119,8 @@ static void check_daemons(const char *method) {
   _Atomic int64_t *pids = mproc_heap_calloc(2, sizeof *pids);
   CHECK(pids != NULL);
   mproc_process *keeper = start_by(method, start_daemon, &pids, sizeof pids);
-  for (int64_t end = now_ms() + JOIN_MS; pids[1] == 0; sleep_ms(2))
-    CHECK(now_ms() < end);
-  CHECK_EQ(mproc_process_kill(keeper), 0);
-  check_killed(keeper, SIGKILL);
+  AWAIT(pids[1] != 0);
+  kill_child(keeper);
   CHECK(gone_within(pids[0], 1000));
   CHECK(gone_within(pids[1], 1000));
   CHECK_EQ(mproc_heap_free((void *)pids), 0);
@@ -149,11 +140,7 @@ static void check_stolen_status(const char *method) {
 }
 
 static void check_command(void) {
-  const char *const argv[] = {"/bin/sh", "-c", "exit 5", NULL};
-  mproc_process *process;
-  CHECK_EQ(mproc_process_create_command(&process, argv, NULL), 0);
-  CHECK_EQ(mproc_process_start(process), 0);
-  check_exited(process, 5);
+  check_exited(start_command(COMMAND("/bin/sh", "-c", "exit 5"), NULL), 5);
 }
 
 static void check_everything(void) {
@@ -194,8 +181,7 @@ static void *live_in_a_thread(void *errno_value) {
   check_everything();
   const mproc_process_options options = {.daemon = 1, .method = "fork"};
   mproc_process *daemon = start_with(&options, sleep_for_long, NULL, 0);
-  CHECK_EQ(mproc_process_kill(daemon), 0);
-  check_killed(daemon, SIGKILL);
+  kill_child(daemon);
   return NULL;
 }
 
@@ -241,12 +227,10 @@ TEST(guardian_without_pidfds) {
   FOR_ALL_METHODS(method) {
     pids[0] = pids[1] = 0;
     mproc_process *keeper = start_by(method, keep_by_refused_thread, &pids, sizeof pids);
-    for (int64_t end = now_ms() + JOIN_MS; pids[1] == 0; sleep_ms(2))
-      CHECK(now_ms() < end);
+    AWAIT(pids[1] != 0);
     sleep_ms(100);
     CHECK(!is_gone(pids[0]) && !is_gone(pids[1]));
-    CHECK_EQ(mproc_process_kill(keeper), 0);
-    check_killed(keeper, SIGKILL);
+    kill_child(keeper);
     CHECK(gone_within(pids[0], 1000));
     CHECK(gone_within(pids[1], 1000));
   }

@@ -53,18 +53,3 @@ TEST(root_is_no_raised_privilege) {
   check_line(output, "spawn 0 7 \n");
   check_line(output, "fork 0 7 \n");
 }
-
-/* What it executes counts as set-user-ID: the child would run this program's main() again. */
-TEST(differing_ids_fork_but_do_not_spawn) {
-  need_setuid();
-  CHECK_EQ(setegid(65534), 0);
-  CHECK_EQ(seteuid(65534), 0);
-  mproc_process *process =
-      create_with(&(mproc_process_options){.method = "spawn"}, return_code, &(int){7}, sizeof(int));
-  CHECK_EQ(mproc_process_start(process), MPROC_ESECURE);
-  CHECK_CONTAINS(mproc_error_detail(), "real and effective user");
-  CHECK_EQ(mproc_process_close(process), 0);
-  check_exited(start_by("fork", return_code, &(int){7}, sizeof(int)), 7);
-  CHECK_EQ(seteuid(0), 0); /* checkers of leaks want to look into this process */
-  CHECK_EQ(setegid(0), 0);
-}

@@ -23,6 +23,9 @@ typedef struct board {
   _Atomic int64_t pid;      /* of the child that found itself in the window */
   _Atomic int probes;       /* children that signalled themselves before they were ready */
   _Atomic int wrong_places; /* runs of the host's handler in another process */
+  _Atomic int64_t stranger; /* who has the parent's pid, for this case */
+  _Atomic int parent_gone;  /* and the child may ask for its sentinel */
+  _Atomic int answer;       /* ASKED_... */
 } board;
 
 static board *shared;
@@ -35,21 +38,15 @@ static board *new_board(void) {
 
 static void drop_board(void) {
   CHECK_EQ(mproc_heap_free(shared), 0);
+  shared = NULL;
 }
 
-static int sleep_for_long(void *arg, size_t size) {
+static int run_for_long(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;
   b->entry_ran = 1;
   sleep_ms(20000);
   return 0;
-}
-
-static mproc_process *start_command(const char *const *argv, const mproc_process_options *options) {
-  mproc_process *process = NULL;
-  CHECK_EQ(mproc_process_create_command(&process, argv, options), 0);
-  CHECK_EQ(mproc_process_start(process), 0);
-  return process;
 }
 
 /* ---- the parent dies between the clone and the request to die with it ------------------------ */
@@ -77,14 +74,13 @@ CHILD_CODE int __wrap_prctl(int option, ...) {
 }
 
 static int die_while_starting_a_daemon(void *arg, size_t size) {
-  const char *const argv[] = {"/bin/sleep", "20", NULL};
   const mproc_process_options options = {.daemon = 1, .method = shared->method};
   (void)arg, (void)size;
   doomed_parent = getpid();
   if (shared->of_commands)
-    start_command(argv, &options);
+    start_command(COMMAND("/bin/sleep", "20"), &options);
   else
-    start_with(&options, sleep_for_long, &shared, sizeof shared);
+    start_with(&options, run_for_long, &shared, sizeof shared);
   sleep_ms(20000); /* a forked child may take its time */
   return 1;
 }
@@ -149,10 +145,9 @@ static void handle_signal(void) {
 }
 
 static void start_both_kinds(void) {
-  const char *const argv[] = {"/bin/true", NULL};
   const int code = 12;
   check_exited(start_by("spawn", return_code, &code, sizeof code), code);
-  check_exited(start_command(argv, NULL), 0);
+  check_exited(start_command(COMMAND("/bin/true"), NULL), 0);
 }
 
 TEST(handler_of_the_host_does_not_run_in_a_spawned_child) {
@@ -250,4 +245,88 @@ TEST(pidfd_of_a_stranger_is_refused) {
   CHECK_OK(fd);
   CHECK_EQ(waitpid(pid, NULL, 0), pid);
   CHECK_EQ(close(fd), 0);
+}
+
+/* ---- the parent's pid is somebody else's ----------------------------------------------------- */
+
+enum { ASKED_AND_ENDED = 1, ASKED_AND_RUNS, ASKED_IN_VAIN };
+
+int __real_mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
+int __wrap_mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
+
+int __wrap_mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel) {
+  bool other = shared && shared->stranger;
+  return __real_mpx_os_process_open(other ? shared->stranger : pid, ret_sentinel);
+}
+
+static int ask_for_the_parent(void *arg, size_t size) {
+  struct pollfd item = {.events = POLLIN};
+  mproc_handle handle;
+  (void)size;
+  shared = *(board **)arg;
+  shared->pid = getpid();
+  AWAIT(shared->parent_gone);
+  int r = mproc_parent_sentinel(&handle);
+  item.fd = (int)handle;
+  shared->answer = r < 0                    ? ASKED_IN_VAIN
+                   : poll(&item, 1, 0) == 1 ? ASKED_AND_ENDED
+                                            : ASKED_AND_RUNS;
+  return 0;
+}
+
+static int have_a_child(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  start_by(b->method, ask_for_the_parent, arg, size);
+  return sleep_for_long(arg, size);
+}
+
+enum { NR_CLONE3 = 435 };
+
+/* A process that does nothing, with this pid, which must be free; 0: any. A raw call: no library
+ * knows of it. */
+CHILD_CODE static pid_t start_stranger(pid_t pid) {
+  uint64_t arguments[11] = {[4] = SIGCHLD, [8] = (uintptr_t)&pid, [9] = 1}; /* struct clone_args */
+  long r = pid ? syscall(NR_CLONE3, arguments, sizeof arguments)
+               : syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+  while (r == 0)
+    (void)syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
+  return (pid_t)r;
+}
+
+static void check_parent_whose_pid_is_used_again(const char *method, bool for_real) {
+  board *b = new_board();
+  mproc_status status;
+  snprintf(b->method, sizeof b->method, "%s", method);
+  mproc_process *parent = start_by("fork", have_a_child, &b, sizeof b);
+  pid_t pid = (pid_t)mproc_process_pid(parent);
+  AWAIT(b->pid);
+  CHECK_EQ(kill(pid, SIGKILL), 0);
+  CHECK_EQ(waitpid(pid, NULL, 0), pid); /* the pid is free, and its slot in the table is not */
+  pid_t stranger = start_stranger(for_real ? pid : 0);
+  CHECK(stranger > 0 && (!for_real || stranger == pid));
+  b->stranger = for_real ? 0 : stranger;
+  b->parent_gone = 1;
+  AWAIT(b->answer);
+  CHECK_EQ(kill(stranger, SIGKILL), 0);
+  CHECK_EQ(waitpid(stranger, NULL, 0), stranger);
+  CHECK_EQ(b->answer, ASKED_AND_ENDED);
+  CHECK(gone_within(b->pid, JOIN_MS));
+  CHECK_EQ(mproc_process_join(parent, JOIN_MS), 0);
+  CHECK_EQ(mproc_process_status(parent, &status), 0);
+  CHECK(status.state != MPROC_STATE_EXITED);
+  CHECK_EQ(mproc_process_close(parent), 0);
+  drop_board();
+}
+
+/* What the child opens is another process, however it came to that. */
+TEST(sentinel_of_a_parent_is_no_strangers) {
+  FOR_ALL_METHODS(method)
+  check_parent_whose_pid_is_used_again(method, false);
+}
+
+TEST(sentinel_of_a_parent_whose_pid_is_used_again) {
+  if (start_stranger(getpid()) >= 0 || errno != EEXIST)
+    SKIP("choosing a pid needs clone3 of Linux 5.5 and CAP_CHECKPOINT_RESTORE");
+  FOR_ALL_METHODS(method)
+  check_parent_whose_pid_is_used_again(method, true);
 }

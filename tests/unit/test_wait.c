@@ -1,5 +1,6 @@
 /* mproc_wait: any or all of several processes and handles. */
 #include "each_method.h"
+#include "in_child.h"
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -165,7 +166,7 @@ static int end_when_told(void *arg, size_t size) {
 TEST(zombie_of_a_tracer_costs_no_processor) {
   enum { HELD_MS = 400 };
   SKIP_UNDER_VALGRIND("valgrind cannot trace");
-  int start[2], ready[2], status;
+  int start[2], ready[2];
   char byte;
   make_pipe(start);
   mproc_process *process = start_child("fork", end_when_told, &start[0], sizeof start[0], NULL);
@@ -182,7 +183,7 @@ TEST(zombie_of_a_tracer_costs_no_processor) {
   used = clock() - used;
   int64_t took = now_ms() - before;
   CHECK_EQ(code_of_child(process), 3);
-  CHECK_EQ(waitpid(tracer, &status, 0), tracer);
+  int status = status_of(tracer);
   CHECK_EQ(close(start[0]), 0);
   CHECK_EQ(close(start[1]), 0);
   CHECK_EQ(close(ready[0]), 0);

@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Runs `body` in a forked child and returns its wait status. A failed CHECK ends it with code 1. */
-static inline int status_of_child(void (*body)(void)) {
+/* Runs `body` in a forked child. A failed CHECK ends it with code 1. */
+static inline pid_t fork_child(void (*body)(void)) {
   fflush(NULL);
   pid_t pid = fork();
   CHECK(pid >= 0);
@@ -17,25 +17,22 @@ static inline int status_of_child(void (*body)(void)) {
     body();
     _exit(0);
   }
+  return pid;
+}
+
+/* Waits for a child of this process and returns its wait status. */
+static inline int status_of(pid_t pid) {
   int status;
   CHECK_EQ(waitpid(pid, &status, 0), pid);
   return status;
 }
 
+static inline int status_of_child(void (*body)(void)) {
+  return status_of(fork_child(body));
+}
+
 static inline void in_child(void (*body)(void)) {
   CHECK_EQ(status_of_child(body), 0);
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNDER_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-    __has_feature(memory_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
-#ifndef UNDER_SANITIZER
-#define UNDER_SANITIZER 0
-#endif
 
 #endif
