@@ -285,10 +285,14 @@ static inline bool locate(mpx_allocator *a, const void *block, place *ret_place)
 static int fail_pointer(mpx_allocator *a, const void *block) {
   uint64_t offset = (uintptr_t)block - (uintptr_t)a->data;
   if (offset >= (uint64_t)a->unit_count * MPX_UNIT_SIZE)
-    return mpx_fail(MPROC_EPOINTER, "%p is not in the shared heap (%p to %p)", block,
-                    (void *)a->data, (void *)mpx_unit_data(a, a->unit_count));
-  return mpx_fail(MPROC_EPOINTER,
-                  "%p is not the start of a block of the shared heap, or was freed before", block);
+    return mpx_fail(MPROC_EPOINTER,
+                    "%p is not in the shared heap (%p to %p); give what malloc returned to free()",
+                    block, (void *)a->data, (void *)mpx_unit_data(a, a->unit_count));
+  return mpx_fail(
+      MPROC_EPOINTER,
+      "%p is not the start of a block of the shared heap, or was freed before; give the "
+      "pointer that mproc_heap_alloc() returned, once",
+      block);
 }
 
 int mpx_allocator_free(mpx_allocator *a, const mpx_caller *caller, void *block) {

@@ -55,8 +55,9 @@ void *mproc_heap_aligned_alloc(size_t alignment, size_t size) {
 
 void *mproc_heap_calloc(size_t count, size_t size) {
   if (size && count > SIZE_MAX / size) {
-    (void)mpx_fail(MPROC_EHEAPFULL, "%zu blocks of %zu bytes are more than any heap holds", count,
-                   size);
+    (void)mpx_fail(MPROC_EHEAPFULL,
+                   "%zu blocks of %zu bytes are more than any heap holds; is the count right?",
+                   count, size);
     return NULL;
   }
   void *block = mproc_heap_alloc(count * size);

@@ -153,12 +153,12 @@ static int run_preload(const mpx_boot_record *record, const mpx_function *functi
     return r;
   *ret_function = (mproc_preload *)address;
   r = (*ret_function)();
-  return r == 0
-             ? 0
-             : mpx_fail(MPROC_EPRELOAD,
-                        "preload function %zu of %zu (%.160s+0x%llx) returned %d; the forkserver "
-                        "was not started",
-                        i + 1, count, file, (unsigned long long)functions[i].offset, r);
+  return r == 0 ? 0
+                : mpx_fail(
+                      MPROC_EPRELOAD,
+                      "preload function %zu of %zu (%.160s+0x%llx) returned %d, so the forkserver "
+                      "was not started; it must return 0",
+                      i + 1, count, file, (unsigned long long)functions[i].offset, r);
 }
 
 static int begin(const mpx_boot_record *record, const mpx_function *functions) {

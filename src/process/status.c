@@ -84,7 +84,9 @@ static int result_of(mproc_process *process) {
   if (status.state == MPROC_STATE_EXITED)
     return status.code;
   return mpx_fail(status.state == MPROC_STATE_SIGNALED ? MPROC_ECRASHED : MPROC_ESTATUS_UNKNOWN,
-                  "'%s' (process %lld): %s", process->name, (long long)process->child.pid,
+                  "'%s' (process %lld) %s; to deal with such ends, start it by "
+                  "mproc_process_start()",
+                  process->name, (long long)process->child.pid,
                   mproc_strstatus(&status, text, sizeof text));
 }
 

@@ -1,5 +1,5 @@
 /* entry_main [--late] [--wait] [LIBRARY]: runs entries of its own, of a library linked to it and of
- * one that it loads, by fork and by spawn, and prints their codes. --late: work comes before
+ * one that it loads, by each start method, and prints their codes. --late: work comes before
  * mproc_init; --wait: waits for a line before the first start. */
 #include "entry_library.h"
 
@@ -14,8 +14,8 @@ static int own_entry(void *arg, size_t size) {
 }
 
 static void run(const char *what, mproc_entry *entry) {
-  static const char *const methods[] = {"fork", "spawn"};
-  for (int i = 0; i < 2; i++) {
+  static const char *const methods[] = {"fork", "spawn", "forkserver"};
+  for (int i = 0; i < 3; i++) {
     unsigned char number = 40;
     int r = mproc_set_start_method(methods[i], 1);
     if (r == 0)

@@ -59,6 +59,7 @@ static int report(int r) {
   r = mproc_get_start_method(&method);
   printf("method %d %s\n", r, method ? method : "none");
   try_method("spawn");
+  try_method("forkserver");
   try_method("fork");
   printf("end\n");
   return 0;

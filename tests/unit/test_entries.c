@@ -52,11 +52,11 @@ static void replace_file(const char *path, const char *by) {
   CHECK_EQ(rename(temporary, path), 0);
 }
 
-#define OWN "fork own 41\nspawn own 41\n"
-#define LINKED "fork linked 44\nspawn linked 44\nfork linked-static 44\nspawn linked-static 44\n"
-#define LOADED(code)                                                                               \
-  "fork loaded " #code "\nspawn loaded " #code "\nfork loaded-static " #code                       \
-  "\nspawn loaded-static " #code "\n"
+#define BY_ALL(what, code)                                                                         \
+  "fork " what " " #code "\nspawn " what " " #code "\nforkserver " what " " #code "\n"
+#define OWN BY_ALL("own", 41)
+#define LINKED BY_ALL("linked", 44) BY_ALL("linked-static", 44)
+#define LOADED(code) BY_ALL("loaded", code) BY_ALL("loaded-static", code)
 
 static void check_program(const char *name) {
   const char *program_path = test_child_path(name), *library = test_child_path("entry_library.so");
@@ -138,12 +138,15 @@ EACH_METHOD(library_loaded_by_a_child) {
 }
 
 static void check_start_fails(mproc_entry *entry, int code, const char *file, const char *text) {
-  mproc_process *process = create_child("spawn", entry, "\x28", 1, NULL);
-  CHECK_EQ(mproc_process_start(process), code);
-  CHECK_CONTAINS(mproc_error_detail(), file);
-  CHECK_CONTAINS(mproc_error_detail(), text);
-  CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
-  CHECK_OK(mproc_process_close(process));
+  static const char *const methods[] = {"spawn", "forkserver"};
+  for (int i = 0; i < 2; i++) {
+    mproc_process *process = create_child(methods[i], entry, "\x28", 1, NULL);
+    CHECK_EQ(mproc_process_start(process), code);
+    CHECK_CONTAINS(mproc_error_detail(), file);
+    CHECK_CONTAINS(mproc_error_detail(), text);
+    CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
+    CHECK_OK(mproc_process_close(process));
+  }
   CHECK_EQ(run_child("fork", entry, "\x28", 1), 41); /* needs no file */
 }
 
@@ -163,6 +166,7 @@ TEST(library_replaced_by_the_same_build) {
   mproc_entry *entry = load_entry(path);
   replace_file(path, test_child_path("entry_library.so"));
   CHECK_EQ(run_child("spawn", entry, "\x28", 1), 41);
+  CHECK_EQ(run_child("forkserver", entry, "\x28", 1), 41);
   CHECK_EQ(unlink(path), 0);
 }
 
@@ -174,10 +178,9 @@ TEST(library_removed_from_disk) {
   check_start_fails(entry, MPROC_ENOMODULE, "library.so", "deleted");
 }
 
-TEST(entry_of_this_program_in_another_program) {
+static void in_another_program(const char *method) {
   mproc_context *context;
-  mproc_context_options settings = {.method = "spawn",
-                                    .executable = test_child_path("second_main")};
+  mproc_context_options settings = {.method = method, .executable = test_child_path("second_main")};
   CHECK_OK(mproc_context_create(&context, &settings));
   mproc_process_options options = {.context = context};
   mproc_process *process;
@@ -187,6 +190,11 @@ TEST(entry_of_this_program_in_another_program) {
   CHECK_CONTAINS(mproc_error_detail(), "second_main");
   CHECK_OK(mproc_process_close(process));
   mproc_context_destroy(context);
+}
+
+TEST(entry_of_this_program_in_another_program) {
+  in_another_program("spawn");
+  in_another_program("forkserver");
 }
 
 TEST(program_replaced_on_disk_while_it_runs) {
@@ -258,6 +266,7 @@ TEST(own_entry_needs_mproc_init) {
   CHECK_CONTAINS(text, "no_init_main");
   CHECK_CONTAINS(text, "mproc_init");
   CHECK(strstr(text, "started again") == NULL);
+  CHECK_CONTAINS(run_program(COMMAND(host, "forkserver"), NULL, 1), "MPROC_ENOINIT: ");
 }
 
 TEST(helper_runs_entries_of_libraries) {
@@ -265,6 +274,7 @@ TEST(helper_runs_entries_of_libraries) {
              *library = test_child_path("entry_library.so");
   CHECK_STR(run_program(COMMAND(host, "fork", library), NULL, 0), "41\n");
   CHECK_STR(run_program(COMMAND(host, "spawn", library), NULL, 0), "41\n");
+  CHECK_STR(run_program(COMMAND(host, "forkserver", library), NULL, 0), "41\n");
 }
 
 TEST(helper_by_option_and_by_variable) {
@@ -304,7 +314,7 @@ TEST(helper_started_by_hand) {
 TEST(mproc_init_after_other_work) {
   /* main() works again in the child, and then it is a child. */
   CHECK_STR(run_program(COMMAND(test_child_path("entry_main_static_mproc"), "--late"), NULL, 0),
-            "work\nfork own 41\nspawn own 41\n");
+            "work\n" OWN);
 }
 
 static int execute_another(void *arg, size_t size) {

@@ -74,7 +74,7 @@ static void provoke_EPRELOAD(void) {
   mproc_preload *const preload[] = {fail_preload};
   const mproc_context_options settings = {
       .method = "forkserver", .preload = preload, .preload_count = 1};
-  check_context_said(&settings, MPROC_EPRELOAD, "preload function 1 of 1", "returned 7");
+  check_context_said(&settings, MPROC_EPRELOAD, "returned 7", "must return 0");
 }
 
 static void end_server(void) {
@@ -167,7 +167,7 @@ static int crash(void *arg, size_t size) {
 }
 
 static void provoke_ECRASHED(void) {
-  check_said(mproc_run(crash, NULL, 0), MPROC_ECRASHED, "killed by SIGKILL", "process ");
+  check_said(mproc_run(crash, NULL, 0), MPROC_ECRASHED, "killed by SIGKILL", "mproc_process_start");
 }
 
 static void provoke_ESTATUS_UNKNOWN(void) {
@@ -308,7 +308,7 @@ static void provoke_EHEAPFULL(void) {
   CHECK(mproc_heap_alloc((size_t)1 << 46) == NULL);
   check_said(mproc_last_error(), MPROC_EHEAPFULL, "shared heap", "heap_size");
   CHECK(mproc_heap_calloc(SIZE_MAX / 2, 4) == NULL);
-  check_said(mproc_last_error(), MPROC_EHEAPFULL, "more than any heap holds", "bytes");
+  check_said(mproc_last_error(), MPROC_EHEAPFULL, "more than any heap holds", "is the count right");
 }
 
 static void provoke_EHEAPLOST(void) {
@@ -329,10 +329,11 @@ static void provoke_EPOINTER(void) {
   int on_the_stack = 0;
   char *block = mproc_heap_alloc(100);
   CHECK(block != NULL);
-  check_said(mproc_heap_free(&on_the_stack), MPROC_EPOINTER, "is not in the shared heap", " to ");
-  check_said(mproc_heap_free(block + 1), MPROC_EPOINTER, "block", "block");
+  check_said(mproc_heap_free(&on_the_stack), MPROC_EPOINTER, "is not in the shared heap",
+             "to free()");
+  check_said(mproc_heap_free(block + 1), MPROC_EPOINTER, "not the start", "mproc_heap_alloc");
   CHECK_EQ(mproc_heap_free(block), 0);
-  check_said(mproc_heap_free(block), MPROC_EPOINTER, "block", "block");
+  check_said(mproc_heap_free(block), MPROC_EPOINTER, "freed before", "once");
 }
 
 /* ---- no code of mproc's own ------------------------------------------------------------------ */

@@ -214,6 +214,7 @@ static void check_orphan(const char *method, const char *method_of_grandchild) {
 EACH_METHOD(child_outlives_a_killed_parent_and_sees_it) {
   check_orphan(method, "fork");
   check_orphan(method, "spawn");
+  check_orphan(method, "forkserver");
 }
 
 /* A sentinel asked for after the death is one that says so. */
@@ -305,7 +306,7 @@ static void *start_many(void *arg) {
       CHECK_EQ(code_of_child(running[slot]), codes[slot]);
     codes[slot] = (unsigned char)(number * STARTS + i);
     running[slot] =
-        start_child((number + i) % 3 ? "fork" : "spawn", return_byte, &codes[slot], 1, NULL);
+        start_child(all_methods[(number + i) % METHODS], return_byte, &codes[slot], 1, NULL);
   }
   for (int slot = 0; slot < 2; slot++)
     if (running[slot])
@@ -316,7 +317,7 @@ static void *start_many(void *arg) {
 TEST_LIMIT(eight_threads_start_at_once, 120) {
   pthread_t threads[STARTERS];
   int numbers[STARTERS];
-  CHECK_EQ(run_child("spawn", return_zero, NULL, 0), 0); /* the heap exists */
+  CHECK_EQ(run_child("forkserver", return_zero, NULL, 0), 0); /* heap and server exist */
   int before = descriptor_count();
   for (int i = 0; i < STARTERS; i++) {
     numbers[i] = i;
@@ -418,6 +419,7 @@ TEST(hooks_run_in_order_in_forked_children_only) {
   CHECK_OK(mproc_after_fork(append_trace, a));
   CHECK_EQ(run_child("fork", check_trace, "aba", 4), 0);
   CHECK_EQ(run_child("spawn", check_trace, "", 1), 0);
+  CHECK_EQ(run_child("forkserver", check_trace, "", 1), 0);
   CHECK_STR(trace, "");
 }
 

@@ -407,7 +407,8 @@ TEST_LIMIT(ten_thousand_by_spares, 240) {
   many_in_a_row(3);
 }
 
-enum { THREADS = 8, EACH = 25, AT_ONCE = THREADS * EACH };
+/* So many take their time on a machine that has other work. */
+enum { THREADS = 8, EACH = 25, AT_ONCE = THREADS * EACH, CROWD_MS = 100000 };
 
 typedef struct crowd {
   const target *t;
@@ -447,7 +448,9 @@ static void two_hundred(const target *t, board *b, int spares) {
   b->count = b->go = 0;
   for (int i = 0; i < THREADS; i++)
     CHECK_EQ(pthread_create(&threads[i], NULL, start_many, &c), 0);
-  AWAIT(b->count == AT_ONCE);
+  for (int64_t end = now_ms() + CROWD_MS; b->count < AT_ONCE && now_ms() < end;)
+    sleep_ms(1);
+  CHECK_EQ(b->count, AT_ONCE);
   AWAIT(count_children(t->server) == AT_ONCE + spares);
   b->go = 1;
   CHECK_OK(syscall(SYS_futex, &b->go, FUTEX_WAKE, INT_MAX, NULL, NULL, 0));
@@ -469,10 +472,10 @@ static void two_hundred_again_and_again(int spares) {
   close_target(&t);
 }
 
-TEST_LIMIT(two_hundred_at_once, 120) {
+TEST_LIMIT(two_hundred_at_once, 240) {
   two_hundred_again_and_again(0);
 }
 
-TEST_LIMIT(two_hundred_at_once_by_spares, 120) {
+TEST_LIMIT(two_hundred_at_once_by_spares, 240) {
   two_hundred_again_and_again(3);
 }

@@ -383,19 +383,21 @@ static void be_a_strangers_thread(void) {
 
 /* At any instant of any start and allocation. */
 static void fork_among_threads(bool family_is_new) {
-  pthread_t threads[4];
+  enum { THREADS = 5 };
+  pthread_t threads[THREADS];
   if (!family_is_new)
     CHECK_EQ(mproc_heap_free(mproc_heap_alloc(1)), 0);
   CHECK_EQ(pthread_create(&threads[0], NULL, start_in_a_loop, (void *)(uintptr_t) "fork"), 0);
   CHECK_EQ(pthread_create(&threads[1], NULL, start_in_a_loop, (void *)(uintptr_t) "spawn"), 0);
   CHECK_EQ(pthread_create(&threads[2], NULL, allocate_in_a_loop, NULL), 0);
   CHECK_EQ(pthread_create(&threads[3], NULL, allocate_in_a_loop, NULL), 0);
-  while (starts < 2)
+  CHECK_EQ(pthread_create(&threads[4], NULL, start_in_a_loop, (void *)(uintptr_t) "forkserver"), 0);
+  while (starts < 3)
     sleep_ms(1);
   for (int round = 0; round < (UNDER_SANITIZER ? 20 : 150); round++)
     in_child(be_a_strangers_thread);
   threads_must_end = true;
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < THREADS; i++)
     CHECK_EQ(pthread_join(threads[i], NULL), 0);
 }
 

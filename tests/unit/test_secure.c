@@ -41,6 +41,8 @@ TEST(setuid_program_forks_but_does_not_spawn) {
   snprintf(expected, sizeof expected, "spawn %d ", MPROC_ESECURE);
   check_line(output, "secure 1\n");
   check_line(output, expected);
+  snprintf(expected, sizeof expected, "forkserver %d ", MPROC_ESECURE);
+  check_line(output, expected);
   check_line(output, "fork 0 7 \n");
 }
 
@@ -51,5 +53,6 @@ TEST(root_is_no_raised_privilege) {
   CHECK_EQ(run_program(argv, output, sizeof output), 0);
   check_line(output, "secure 0\n");
   check_line(output, "spawn 0 7 \n");
+  check_line(output, "forkserver 0 7 \n");
   check_line(output, "fork 0 7 \n");
 }
