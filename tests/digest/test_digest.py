@@ -260,7 +260,8 @@ class Ends(Tree):
             _, errors = program.communicate(timeout=100)
             self.assertEqual(program.returncode, 1, errors)
             self.assertIn(b"killed by SIGKILL", errors)
-            self.assertIn(b"worker digest-" + method.encode(), errors)
+            # a machine that is busy may not have run its entry yet: then it is a start that failed
+            self.assertIn(b"digest-" + method.encode(), errors)
 
     def check_workers_end_with(self, number):
         for method in METHODS:

@@ -212,7 +212,7 @@ static int preload_thread_that_ends(void) {
 TEST(preload_whose_thread_is_about_to_end) {
   mproc_preload *const preload[] = {preload_thread_that_ends};
   if (TEST_HAS_TSAN)
-    SKIP("ThreadSanitizer's own thread is always reported");
+    SKIP("ThreadSanitizer's own thread is reported");
   mproc_set_log(take_log, NULL, MPROC_LOG_ERROR);
   mproc_context *context = new_context(preload, 1, 0);
   CHECK(server_of(context) > 1);

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define LOOK_NS (100 * MPX_NS_PER_MS)
 
@@ -32,8 +34,34 @@ int mpx_os_robust_init(mpx_os_robust *lock) {
   return -code;
 }
 
+#ifdef __GLIBC__
+static void note_list(void) {}
+#else
+/* musl's fork leaves the list of the locks that the thread has in the child, where pthread_exit
+ * would give up those of the parent as a dead thread's. The kernel knows where the list is, but not
+ * in the child. */
+static _Thread_local void **own_list; /* the head, which points to the first, or to itself */
+
+static void note_list(void) {
+  size_t size;
+  if (!own_list && syscall(SYS_get_robust_list, 0, &own_list, &size) < 0)
+    own_list = NULL;
+}
+
+static void empty_list(void) {
+  if (own_list)
+    *own_list = own_list;
+}
+
+/* Before there is any lock that a fork elsewhere may hold: libc has one for its handlers. */
+__attribute__((constructor)) static void watch_forks(void) {
+  (void)pthread_atfork(NULL, NULL, empty_list);
+}
+#endif
+
 /* Consistent at once: who dies before this line leaves the owner-died mark to the next taker. */
 static int taken(mpx_os_robust *lock, int code) {
+  note_list();
   if (code != EOWNERDEAD)
     return -code;
   code = pthread_mutex_consistent(mutex_of(lock));
