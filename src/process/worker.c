@@ -160,7 +160,8 @@ static int set_environment(const job *all) {
   const mpx_request_body *body = all->body;
   if (!body->has_environment)
     return 0;
-  char **list = calloc((size_t)body->environment_count + 1, sizeof *list);
+  static char **list; /* no leak when libc makes one of its own at the first setenv() */
+  list = calloc((size_t)body->environment_count + 1, sizeof *list);
   char *at = (char *)all->bytes + body->environment.at, *end = at + body->environment.size;
   if (!list)
     return mpx_fail_code(-ENOMEM, "setting the environment");

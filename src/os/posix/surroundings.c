@@ -66,7 +66,7 @@ int mpx_os_surroundings_get(mpx_surroundings *ret_surroundings) {
   now.group = getpgrp();
   now.umask = current_umask();
   now.nice = getpriority(PRIO_PROCESS, 0);
-  (void)sigemptyset(&mask); /* the kernel writes less than it holds */
+  memset(&mask, 0, sizeof mask); /* the kernel and sigemptyset write less than it holds */
   (void)pthread_sigmask(SIG_BLOCK, NULL, &mask);
   memcpy(now.mask, &mask, sizeof now.mask < sizeof mask ? sizeof now.mask : sizeof mask);
 #ifdef __linux__
