@@ -423,7 +423,7 @@ typedef struct crowd {
 
 typedef struct ticket {
   board *b;
-  int code;
+  int64_t code;
 } ticket;
 
 static int stand_in_the_crowd(void *arg, size_t size) {
@@ -432,7 +432,7 @@ static int stand_in_the_crowd(void *arg, size_t size) {
   mine->b->count++;
   while (!mine->b->go)
     (void)syscall(SYS_futex, &mine->b->go, FUTEX_WAIT, 0, NULL, NULL, 0);
-  return mine->code;
+  return (int)mine->code;
 }
 
 static void *start_many(void *argument) {
