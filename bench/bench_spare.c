@@ -3,8 +3,8 @@
  * Interleaved in one run: bare fork and waitpid, a start by a forkserver, and one that takes a
  * spare; each with the time to the first line of the entry, beside one round trip of two processes
  * that sleep on a futex. A partner process does the bare fork: in this one every page that it
- * touches later would be copied once more, at the cost of the starts that come next. Between two starts there is time for the server to make the next spare.
- * Then: the memory of the server. */
+ * touches later would be copied once more, at the cost of the starts that come next. Between two
+ * starts there is time for the server to make the next spare. Then: the memory of the server. */
 #define _GNU_SOURCE
 #include "measure.h"
 
