@@ -137,11 +137,15 @@ static inline int64_t end_of_wait(int ms) {
   return now_ms() + (test_under_valgrind() ? 20 : 1) * (int64_t)ms;
 }
 
-static inline bool gone_within(int64_t pid, int ms) {
-  for (int64_t end = end_of_wait(ms); !is_gone(pid); sleep_ms(2))
+static inline bool gone_before(int64_t pid, int64_t end) {
+  for (; !is_gone(pid); sleep_ms(2))
     if (now_ms() > end)
       return false;
   return true;
+}
+
+static inline bool gone_within(int64_t pid, int ms) {
+  return gone_before(pid, end_of_wait(ms));
 }
 
 static inline bool stopped_within(int64_t pid, int ms) {

@@ -103,9 +103,9 @@ static void check_all_here(const board *b) {
 }
 
 static void check_all_gone(const board *b) {
-  int64_t end = now_ms() + GONE_MS;
+  int64_t end = end_of_wait(GONE_MS);
   for (int i = 0; i < b->started; i++)
-    CHECK(gone_within(b->pids[i], (int)(end - now_ms())));
+    CHECK(gone_before(b->pids[i], end));
 }
 
 /* A forkserver sees to its workers itself. */

@@ -72,9 +72,9 @@ static void server_is_killed(int count) {
     workers[i] = start_task(b, i, i % 5 == 4);
   AWAIT(b->count == count);
   kill_process(server);
-  int64_t end = now_ms() + GONE_MS;
+  int64_t end = end_of_wait(GONE_MS);
   for (int i = 4; i < count; i += 5) {
-    CHECK(gone_within(mproc_process_pid(workers[i]), (int)(end - now_ms())));
+    CHECK(gone_before(mproc_process_pid(workers[i]), end));
     mproc_status status = end_of(workers[i]);
     CHECK(status.state == MPROC_STATE_SIGNALED || status.state == MPROC_STATE_UNKNOWN);
   }
