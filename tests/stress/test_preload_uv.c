@@ -1,0 +1,89 @@
+/* libuv's thread pool in a preload function and again in workers: libuv makes it anew in a forked
+ * child, by an atfork handler that only libc's own fork runs. */
+#include "preload.h"
+
+#include <uv.h>
+
+enum { POOL = 4 }; /* libuv's default */
+
+typedef struct job {
+  uv_work_t request;
+  int number, part, result;
+  int *sum;
+} job;
+
+static uv_loop_t kept_loop;
+
+static void do_part(uv_work_t *request) {
+  job *j = request->data;
+  j->result = part_of(j->number, j->part);
+}
+
+static void add_part(uv_work_t *request, int status) {
+  job *j = request->data;
+  *j->sum += status == 0 ? j->result : PARTS * 97;
+}
+
+/* -1: libuv failed. */
+static int sum_by_pool(uv_loop_t *loop, int number) {
+  job jobs[PARTS];
+  int sum = 0;
+  for (int part = 0; part < PARTS; part++) {
+    jobs[part] = (job){.number = number, .part = part, .sum = &sum};
+    jobs[part].request.data = &jobs[part];
+    if (uv_queue_work(loop, &jobs[part].request, do_part, add_part) != 0)
+      return -1;
+  }
+  return uv_run(loop, UV_RUN_DEFAULT) == 0 ? sum : -1;
+}
+
+static int sum_by_own_loop(int number) {
+  uv_loop_t loop;
+  if (uv_loop_init(&loop) != 0)
+    return -1;
+  int sum = sum_by_pool(&loop, number);
+  return uv_loop_close(&loop) == 0 ? sum : -1;
+}
+
+static int preload_pool(void) {
+  return sum_by_own_loop(7) < 0;
+}
+
+static int work(void *arg, size_t size) {
+  (void)size;
+  int sum = sum_by_own_loop(*(int *)arg);
+  return sum < 0 ? 255 : answer_from(sum);
+}
+
+TEST_LIMIT(pool_of_the_preload, 120) {
+  mproc_preload *const preload[] = {preload_pool};
+  char text[64];
+  skip_under_tsan();
+  unsetenv("UV_THREADPOOL_SIZE");
+  mproc_context *context = new_context(preload, 1, 0);
+  snprintf(text, sizeof text, "left %d threads behind", POOL);
+  CHECK_CONTAINS(report_of(context), text);
+  check_workers(context, work);
+  mproc_context_destroy(context);
+}
+
+/* A loop that lives on belongs to the server, and becomes a worker's by uv_loop_fork(). */
+static int preload_loop(void) {
+  return uv_loop_init(&kept_loop) != 0 || sum_by_pool(&kept_loop, 7) < 0;
+}
+
+static int work_by_kept_loop(void *arg, size_t size) {
+  (void)size;
+  if (uv_loop_fork(&kept_loop) != 0)
+    return 255;
+  int sum = sum_by_pool(&kept_loop, *(int *)arg);
+  return sum < 0 ? 255 : answer_from(sum);
+}
+
+TEST_LIMIT(loop_of_the_preload, 120) {
+  mproc_preload *const preload[] = {preload_loop};
+  skip_under_tsan();
+  mproc_context *context = new_context(preload, 1, 0);
+  check_workers(context, work_by_kept_loop);
+  mproc_context_destroy(context);
+}
