@@ -4,13 +4,17 @@
  * In one run, interleaved: fork + waitpid and posix_spawn of this very program, bare, beside
  * mproc's fork, spawn and forkserver, from a parent that holds 0 to 8 GB, private (4 KiB pages,
  * touched) and in the shared heap. CPython's multiprocessing takes part from a parent of its own,
- * which holds as much private memory. The targets are those of docs/design/targets.md. */
+ * which holds as much private memory. The targets are those of docs/design/targets.md.
+ *
+ * Before that: how many system calls a start takes on each side, and the forkserver's memory. */
 #define _GNU_SOURCE
+#include "calls.h"
 #include "measure.h"
 
 #include <mproc/mproc.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -19,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SMALL_ROUNDS = 2000, LARGE_ROUNDS = 21, PYTHON_ROUNDS = 21 };
+enum { SMALL_ROUNDS = 2000, LARGE_ROUNDS = 21, PYTHON_ROUNDS = 21, TRACED_STARTS = 50 };
 #define GB ((size_t)1 << 30)
 
 enum peer {
@@ -33,6 +37,10 @@ enum peer {
   PYTHON_FORKSERVER,
   PEERS
 };
+
+static const char *const names[PEERS] = {"fork",          "mproc fork",        "posix_spawn",
+                                         "mproc spawn",   "mproc forkserver",  "CPython fork",
+                                         "CPython spawn", "CPython forkserver"};
 
 static int entry(void *arg, size_t size) {
   (void)arg;
@@ -70,12 +78,20 @@ static void run_mproc(const char *method) {
     die(method);
 }
 
-/* ---- CPython: a process that starts and joins one child per line that it is sent ------------- */
+/* ---- CPython --------------------------------------------------------------------------------- */
 
+/* A process that starts and joins one child per line that it is sent; with a method and a count it
+ * does what run_starts() does. */
 static const char script[] =
-    "import mmap, multiprocessing as m, sys, time\n"
+    "import mmap, multiprocessing as m, os, sys, time\n"
     "def f(): pass\n"
     "if __name__ == '__main__':\n"
+    "  if len(sys.argv) > 2:\n"
+    "    c = m.get_context(sys.argv[2])\n"
+    "    for i in range(int(sys.argv[3])): p = c.Process(target=f); p.start(); p.join()\n"
+    "    server = sys.argv[2] == 'forkserver' and m.forkserver._forkserver._forkserver_pid\n"
+    "    print(os.getpid(), int(server), flush=True)\n"
+    "    sys.stdin.read(); sys.exit()\n"
     "  size = int(sys.argv[1]) << 30\n"
     "  if size:\n"
     "    held = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
@@ -150,8 +166,7 @@ static double time_python(const char *method) {
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-static double time_one(enum peer peer) {
-  double before = bench_now_us();
+static void run_one(enum peer peer) {
   switch (peer) {
   case BARE_FORK:
     run_bare_fork();
@@ -169,14 +184,22 @@ static double time_one(enum peer peer) {
     run_mproc("forkserver");
     break;
   case PYTHON_FORK:
-    return time_python("fork");
   case PYTHON_SPAWN:
-    return time_python("spawn");
   case PYTHON_FORKSERVER:
-    return time_python("forkserver");
   case PEERS:
-    break;
+    break; /* not here */
   }
+}
+
+static const char *python_method(enum peer peer) {
+  return strchr(names[peer], ' ') + 1;
+}
+
+static double time_one(enum peer peer) {
+  double before = bench_now_us();
+  if (peer >= PYTHON_FORK)
+    return time_python(python_method(peer));
+  run_one(peer);
   return bench_now_us() - before;
 }
 
@@ -279,10 +302,127 @@ static void measure_shared(FILE *json, size_t gigabytes) {
   (void)mproc_heap_free(memory);
 }
 
+/* ---- system calls and memory ----------------------------------------------------------------- */
+
+static int tell_server(void *arg, size_t size) {
+  (void)size;
+  **(long **)arg = (long)getppid();
+  return 0;
+}
+
+static long find_server(void) {
+  mproc_process_options options = {.method = "forkserver"};
+  mproc_process *process;
+  long *server = mproc_heap_calloc(1, sizeof *server);
+  if (!server ||
+      mproc_process_create(&process, tell_server, &server, sizeof server, &options) < 0 ||
+      mproc_process_start(process) < 0 || mproc_process_join(process, MPROC_FOREVER) < 0)
+    die("forkserver");
+  (void)mproc_process_close(process);
+  long pid = *server;
+  (void)mproc_heap_free(server);
+  return pid;
+}
+
+/* --starts PEER COUNT: a program for calls.h. */
+static int run_starts(enum peer peer, long count) {
+  for (long i = 0; i < count; i++)
+    run_one(peer);
+  (void)printf("%ld %ld\n", (long)getpid(), peer == MPROC_FORKSERVER ? find_server() : 0);
+  (void)fflush(stdout);
+  while (getchar() != EOF)
+    continue;
+  return 0;
+}
+
+typedef struct starts_command {
+  char program[PATH_MAX], peer[16], count[16];
+  char *argv[6];
+} starts_command;
+
+static void make_command(starts_command *c, enum peer peer, long count, const char *python_path) {
+  static char starts[] = "--starts", python3[] = "python3", zero[] = "0";
+  (void)snprintf(c->count, sizeof c->count, "%ld", count);
+  (void)snprintf(c->peer, sizeof c->peer, "%d", (int)peer);
+  if (peer < PYTHON_FORK) {
+    ssize_t length = readlink("/proc/self/exe", c->program, sizeof c->program - 1);
+    c->program[length < 0 ? 0 : length] = '\0';
+    memcpy(c->argv, (char *[]){c->program, starts, c->peer, c->count, NULL}, 5 * sizeof(char *));
+  } else {
+    (void)snprintf(c->program, sizeof c->program, "%s", python_path);
+    (void)snprintf(c->peer, sizeof c->peer, "%s", python_method(peer));
+    memcpy(c->argv, (char *[]){python3, c->program, zero, c->peer, c->count, NULL},
+           6 * sizeof(char *));
+  }
+}
+
+/* What one start takes: the difference of so many starts and twice as many. */
+static const char *count_calls(enum peer peer, const char *python_path, bench_calls *ret_calls) {
+  bench_calls few, many;
+  starts_command c;
+  if (peer >= PYTHON_FORK && !bench_has_program("python3"))
+    return "no python3";
+  make_command(&c, peer, TRACED_STARTS, python_path);
+  const char *missing = bench_count_calls(c.argv, &few);
+  make_command(&c, peer, 2L * TRACED_STARTS, python_path);
+  if (!missing)
+    missing = bench_count_calls(c.argv, &many);
+  if (!missing)
+    *ret_calls = (bench_calls){(many.client - few.client) / TRACED_STARTS,
+                               (many.server - few.server) / TRACED_STARTS,
+                               (many.others - few.others) / TRACED_STARTS};
+  return missing;
+}
+
+static void report_calls(FILE *json, const char *python_path) {
+  char fields[256], name[64];
+  (void)printf("system calls of one start + join, by strace (%d and %d starts)\n\n"
+               "%-18s %8s %8s %8s\n",
+               TRACED_STARTS, 2 * TRACED_STARTS, "", "caller", "server", "child");
+  for (int peer = 0; peer < PEERS; peer++) {
+    bench_calls calls;
+    const char *missing = count_calls((enum peer)peer, python_path, &calls);
+    (void)snprintf(name, sizeof name, "%s: system calls", names[peer]);
+    if (missing) {
+      (void)printf("%-18s %s\n", names[peer], missing);
+      (void)snprintf(fields, sizeof fields, "\"missing\":\"%s\"", missing);
+    } else {
+      (void)printf("%-18s %8.1f %8.1f %8.1f\n", names[peer], calls.client, calls.server,
+                   calls.others);
+      (void)snprintf(fields, sizeof fields, "\"caller\":%.1f,\"server\":%.1f,\"child\":%.1f",
+                     calls.client, calls.server, calls.others);
+    }
+    bench_json(json, "start", name, fields);
+    (void)fflush(stdout);
+  }
+}
+
+static void report_memory(FILE *json, const char *python_path) {
+  static const enum peer servers[] = {MPROC_FORKSERVER, PYTHON_FORKSERVER};
+  char fields[128], name[64];
+  (void)printf("\nmemory of the server after %d starts, KB of PSS\n\n", TRACED_STARTS);
+  for (size_t i = 0; i < sizeof servers / sizeof servers[0]; i++) {
+    long kilobytes;
+    starts_command c;
+    make_command(&c, servers[i], TRACED_STARTS, python_path);
+    const char *missing = servers[i] >= PYTHON_FORK && !bench_has_program("python3")
+                              ? "no python3"
+                              : bench_server_memory(c.argv, &kilobytes);
+    (void)snprintf(name, sizeof name, "%s: memory", names[servers[i]]);
+    if (missing) {
+      (void)printf("%-18s %s\n", names[servers[i]], missing);
+      (void)snprintf(fields, sizeof fields, "\"missing\":\"%s\"", missing);
+    } else {
+      (void)printf("%-18s %8ld\n", names[servers[i]], kilobytes);
+      (void)snprintf(fields, sizeof fields, "\"pss_kb\":%ld", kilobytes);
+    }
+    bench_json(json, "start", name, fields);
+  }
+  (void)printf("\n");
+}
+
 static void print_heading(void) {
-  char machine[128];
-  bench_machine(machine, sizeof machine);
-  (void)printf("start + join of an empty function, median microseconds; %s\n\n", machine);
+  (void)printf("start + join of an empty function, median microseconds\n\n");
   (void)printf("T1, fork:       <= 1.10x bare fork, or 25 us more\n"
                "T2, forkserver: <= 1.3x bare fork of a small process\n"
                "T6, spawn:      <= 1.2x posix_spawn\n\n");
@@ -297,12 +437,19 @@ int main(int argc, char **argv) {
   const mproc_init_options options = {.heap_size = 9 * GB};
   if (mproc_init(&argc, &argv, &options) < 0)
     die("mproc_init");
+  if (argc == 4 && strcmp(argv[1], "--starts") == 0)
+    return run_starts((enum peer)atoi(argv[2]), atol(argv[3]));
   FILE *json = bench_open_json(argc, argv);
+  char machine[128];
+  bench_machine(machine, sizeof machine);
+  (void)printf("%s\n\n", machine);
   char path[] = "/tmp/bench_start_XXXXXX.py";
   int fd = mkostemps(path, 3, O_CLOEXEC);
   if (fd < 0 || write(fd, script, sizeof script - 1) != (ssize_t)sizeof script - 1)
     die("the Python script");
   (void)close(fd);
+  report_calls(json, path);
+  report_memory(json, path);
   print_heading();
   static const size_t sizes[] = {0, 1, 4, 8};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
