@@ -81,6 +81,19 @@ static mpx_range add_names(builder *to, const mproc_process_options *options) {
   return range;
 }
 
+/* One by one: the padding holds whatever the caller's memory held. */
+static mpx_range add_limits(builder *to, const mproc_process_options *options) {
+  mpx_range range = {0};
+  size_t size = options->limit_count * sizeof(mproc_limit);
+  mproc_limit *copies = size ? grow(to, size, &range) : NULL;
+  for (size_t i = 0; copies && i < options->limit_count; i++) {
+    copies[i].resource = options->limits[i].resource;
+    copies[i].soft = options->limits[i].soft;
+    copies[i].hard = options->limits[i].hard;
+  }
+  return range;
+}
+
 static int add_entry(builder *to, const mproc_process *process, mpx_range *ret_range) {
   mpx_function *function = malloc(sizeof *function);
   if (!function)
@@ -107,7 +120,7 @@ static int build_body(const mproc_process *process, const mpx_server_view *serve
   int r = add_entry(to, process, &body.entry);
   if (r < 0)
     return r;
-  body.limits = add(to, options->limits, options->limit_count * sizeof *options->limits);
+  body.limits = add_limits(to, options);
   body.cpus = add(to, options->cpus, options->cpu_count * sizeof *options->cpus);
   body.cwd = add_string(to, options->cwd);
   body.cgroup = add_string(to, options->cgroup);
