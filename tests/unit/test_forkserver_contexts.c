@@ -111,13 +111,14 @@ static void preload_fails(mproc_preload *function, int error, const char *text) 
   mproc_preload *const preload[] = {preload_one, function};
   const int zero = 0;
   mproc_context *context = new_context(preload, 2, 0);
+  const int timeout_ms = test_under_valgrind() ? 8000 : 400;
   const mproc_process_options options = {
-      .method = "forkserver", .context = context, .start_timeout_ms = 400};
+      .method = "forkserver", .context = context, .start_timeout_ms = timeout_ms};
   mproc_process *process = create_with(&options, return_code, &zero, sizeof zero);
   for (int i = 0; i < 3; i++) {
     int64_t begin = now_ms();
     CHECK_EQ(mproc_process_start(process), error);
-    CHECK(now_ms() - begin < 3000);
+    CHECK(now_ms() - begin < 3000 + timeout_ms);
     CHECK_CONTAINS(mproc_error_detail(), "preload function 2 of 2");
     CHECK_CONTAINS(mproc_error_detail(), "test_forkserver_contexts+0x");
     if (text)
