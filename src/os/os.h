@@ -129,6 +129,8 @@ int mpx_os_thread_watch(void);
 bool mpx_os_is_main_thread(void);
 /* Whether a child may change its user, which the kernel's signal for its parent's death forgets. */
 bool mpx_os_is_privileged(void);
+/* Whether real, effective and saved user, or group, differ. */
+bool mpx_os_has_mixed_ids(void);
 /* Threads of this process; -ENOSYS where nobody can tell. */
 int mpx_os_thread_count(void);
 

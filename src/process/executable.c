@@ -87,11 +87,24 @@ static int check_helper_can_run(const mproc_process *process) {
   return r;
 }
 
+/* What the loader reads and which program begins is root's business, until that has given root up
+ * again as we have. */
+static int refuse_if_mixed(const char *named, const void *environment) {
+  if ((!named && !environment) || !mpx_os_has_mixed_ids())
+    return 0;
+  return mpx_fail(MPROC_ESECURE,
+                  "real, effective and saved ids of this process differ, and the program begins "
+                  "with those that can bring back the others: an executable or an environment of "
+                  "its own would do so too; leave them out, or use fork");
+}
+
 int mpx_executable_for(const mproc_process *process, char path[MPX_OS_PATH_SIZE]) {
   int r = refuse_if_secure();
+  const char *named = process->executable ? process->executable : mpx_setting("MPROC_EXECUTABLE");
+  if (r == 0)
+    r = refuse_if_mixed(named, process->options.environment);
   if (r < 0)
     return r;
-  const char *named = process->executable ? process->executable : mpx_setting("MPROC_EXECUTABLE");
   if (named)
     return copy_path(path, named);
   if (mpx_is_initialised())
@@ -110,9 +123,11 @@ int mpx_executable_check(const mproc_process *process) {
 int mpx_executable_for_server(const char *executable, const char *helper,
                               char path[MPX_OS_PATH_SIZE]) {
   int r = refuse_if_secure();
+  const char *named = executable ? executable : mpx_setting("MPROC_EXECUTABLE");
+  if (r == 0)
+    r = refuse_if_mixed(named, NULL);
   if (r < 0)
     return r;
-  const char *named = executable ? executable : mpx_setting("MPROC_EXECUTABLE");
   if (named)
     return copy_path(path, named);
   return mpx_is_initialised() ? mpx_os_self_executable(path) : find_helper(helper, path);

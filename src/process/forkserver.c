@@ -151,9 +151,13 @@ static void abandon(mproc_process *process) {
   uint32_t awaited = MPX_BIRTH_AWAITED;
   if (!slot) /* ended, and buried by a sweep */
     return;
-  if (atomic_compare_exchange_strong(&slot->birth, &awaited, MPX_BIRTH_CALLED_OFF))
+  if (atomic_compare_exchange_strong(&slot->birth, &awaited, MPX_BIRTH_CALLED_OFF)) {
     mpx_gate_open(slot); /* it finds that it was called off */
-  else if (!mpx_member_is_dead(header, process->member))
+    slot->parent = 0;    /* and is buried when it has ended, not before */
+    process->member = 0;
+    return;
+  }
+  if (!mpx_member_is_dead(header, process->member))
     mpx_os_process_kill(slot->pid, mpx_os_start_time(slot->pid), MPX_NO_HANDLE);
   mpx_relay_forget(process);
 }

@@ -17,9 +17,9 @@ typedef struct ward {
   int64_t start_time; /* 0 when a pidfd goes with it */
 } ward;
 
-/* How long a guardian that is stopped, and cannot be told of more children, may keep its parent
- * waiting; then another one takes its place. */
-#define PATIENCE_NS (200 * MPX_NS_PER_MS)
+/* How long a guardian that is stopped or has yet to begin, and cannot be told of more children, may
+ * keep its parent waiting; then another one takes its place. */
+#define PATIENCE_NS (5 * MPX_NS_PER_S)
 
 /* ---- the parent's side ----------------------------------------------------------------------- */
 

@@ -99,6 +99,7 @@ static int open_parent(void) {
   int r = pid == 0 ? -ENOSYS : mpx_os_process_open(pid, &parent_sentinel);
   if (r == -ESRCH || mpx_member_is_dead(mpx_family_header(), self.parent)) {
     mpx_os_close(parent_sentinel);
+    parent_sentinel = MPX_NO_HANDLE;
     r = mpx_os_ended_sentinel(&parent_sentinel);
   }
   return r;

@@ -127,8 +127,8 @@ static _Noreturn void serve_all(void) {
     polls = items;
     wait_for_news(polls);
     mpx_workers_reap();
+    mpx_clients_look(polls); /* before others are added, whom nobody has polled */
     mpx_spares_notice();
-    mpx_clients_look(polls);
     take_requests();
     mpx_workers_reap();
     mpx_spares_refill();

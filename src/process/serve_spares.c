@@ -98,6 +98,9 @@ void mpx_spares_notice(void) {
         atomic_load(&slot->pid) != one->pid)
       continue;
     one->member = member;
+    atomic_store(&mpx_serve.open->spares[one->spare], 0); /* its place is for another */
+    one->spare = -1;
+    mpx_spares_want();
     if (mpx_member_is_dead(mpx_serve.header, slot->parent))
       mpx_workers_kill_daemons_of(slot->parent);
     else

@@ -222,8 +222,9 @@ static int resolve_entry(const job *all, mproc_entry **ret_entry) {
 
 /* False: the asker is dead, or has called the start off before it opened the gate. */
 static bool may_go_on(const mpx_worker_call *call, mpx_member member) {
-  return mpx_gate_pass(call->header, member) &&
-         atomic_load(&mpx_table_slot(call->header, member)->birth) == MPX_BIRTH_AWAITED;
+  mpx_slot *slot = mpx_table_slot(call->header, member);
+  return slot && mpx_gate_pass(call->header, member) &&
+         atomic_load(&slot->birth) == MPX_BIRTH_AWAITED;
 }
 
 /* Meanwhile the asker looks whether it may have what the server is. What comes before the gate
@@ -288,7 +289,6 @@ void mpx_worker_prepare(void) {
   mpx_registry_reset_in_child();
   mpx_server_reset_in_child();
   mpx_guardian_reset_in_child();
-  mpx_child_set_barrier();
 }
 
 void mpx_worker_rehearse(const mpx_surroundings *now) {
@@ -323,6 +323,7 @@ void mpx_worker_run(const mpx_worker_call *call) {
   mpx_method_inherit((mpx_method)all.body->chosen_method);
   mpx_self_set(member);
   mpx_os_set_process_name(slot->name);
+  mpx_child_set_barrier();
   mpx_after_fork_run();
   MPROC_CRASH_POINT("worker.ready");
   if (!announce(slot, MPX_BIRTH_DONE))

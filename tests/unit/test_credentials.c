@@ -189,6 +189,25 @@ TEST(bounding_capability_dropped_forkserver) {
   run_order(change_and_be_refused, drop_bounding_capability, "forkserver");
 }
 
+/* What the loader reads must not come from elsewhere while the program is root for a moment. */
+static int bring_an_environment(void *arg, size_t size) {
+  static const char *const environment[] = {"LD_PRELOAD=/no/such/library", NULL};
+  const mproc_process_options options = {.method = "spawn", .environment = environment};
+  (void)arg, (void)size;
+  if (change_effective_user() != 0)
+    return 77;
+  mproc_process *process = create_with(&options, return_code, &(int){0}, sizeof(int));
+  CHECK_EQ(mproc_process_start(process), MPROC_ESECURE);
+  CHECK_CONTAINS(mproc_error_detail(), "environment");
+  CHECK_CONTAINS(mproc_error_detail(), "use fork");
+  CHECK_EQ(mproc_process_close(process), 0);
+  return 0;
+}
+
+TEST(spawn_with_an_environment_while_ids_differ) {
+  run_order(bring_an_environment, change_effective_user, "spawn");
+}
+
 /* ---- daemons --------------------------------------------------------------------------------- */
 
 static int sleep_as_daemon(void *arg, size_t size) {

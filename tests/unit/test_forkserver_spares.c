@@ -320,3 +320,55 @@ TEST(daemon_of_an_asker_that_dies_at_once) {
     CHECK_EQ(mproc_heap_free(b), 0);
   }
 }
+
+/* ---- another asker --------------------------------------------------------------------------- */
+
+enum { DAEMONS = 4 };
+
+static int sleep_for_ever_as(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->pids[b->count++] = getpid();
+  for (;;)
+    (void)pause();
+  return 0;
+}
+
+typedef struct asking {
+  const mproc_context *context;
+  board *b;
+} asking;
+
+/* Its daemons go on while it lives, and end with it. */
+static int ask_for_daemons(void *arg, size_t size) {
+  const asking *own = arg;
+  const mproc_process_options options = {
+      .method = "forkserver", .context = own->context, .daemon = 1};
+  (void)size;
+  for (int i = 0; i < DAEMONS; i++) {
+    (void)start_with(&options, sleep_for_ever_as, &own->b, sizeof own->b);
+    AWAIT(own->b->count == i + 1);
+    sleep_ms(20); /* the server notices, and makes another spare */
+  }
+  for (int i = 0; i < DAEMONS; i++)
+    CHECK(!is_gone(own->b->pids[i]));
+  own->b->go = 1;
+  for (;;)
+    (void)pause();
+  return 0;
+}
+
+TEST(daemons_from_spares_of_another_asker) {
+  asking own = {new_context(NULL, 0, 3), new_board()};
+  int64_t server = server_of(own.context);
+  AWAIT(count_children(server) == 3);
+  mproc_process *asker = start_by("fork", ask_for_daemons, &own, sizeof own);
+  AWAIT(own.b->go);
+  CHECK_EQ(kill((pid_t)mproc_process_pid(asker), SIGKILL), 0);
+  check_killed(asker, SIGKILL);
+  int64_t end = end_of_wait(GONE_MS);
+  for (int i = 0; i < DAEMONS; i++)
+    CHECK(gone_before(own.b->pids[i], end));
+  mproc_context_destroy((mproc_context *)(uintptr_t)own.context);
+  CHECK_EQ(mproc_heap_free(own.b), 0);
+}

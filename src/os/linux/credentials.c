@@ -124,6 +124,12 @@ static void keep_capabilities(const state *wanted) {
   raise_ambient(permitted);
 }
 
+bool mpx_credentials_change_ids(const mpx_credentials *credentials) {
+  state wanted;
+  memcpy(&wanted, credentials, sizeof wanted);
+  return !are_same(wanted.users) || !are_same(wanted.groups);
+}
+
 void mpx_credentials_before_exec(const mpx_credentials *credentials, mproc_handle record) {
   state wanted;
   memcpy(&wanted, credentials, sizeof wanted);

@@ -13,6 +13,8 @@ typedef struct mpx_capability_sets {
 /* By the kernel's calls, there are none in libc. False: refused, and *ret_sets is all zeros. */
 bool mpx_capabilities_get(mpx_capability_sets *ret_sets);
 
+/* Whether that changes ids, which makes the memory undumpable, for all that share it. */
+bool mpx_credentials_change_ids(const mpx_credentials *wanted);
 /* Before an exec: what is to be there after it, as far as that is possible. [child] */
 void mpx_credentials_before_exec(const mpx_credentials *wanted, mproc_handle record);
 

@@ -51,6 +51,7 @@ typedef struct spawn_call {
   char *stack;
   pid_t parent;
   mproc_handle report[2]; /* MPX_NO_HANDLE where memory is known to be shared */
+  bool private;           /* it must not be */
   /* Written by the child, if it runs in our memory. */
   volatile bool shared;
   volatile pid_t orphan;
@@ -136,8 +137,8 @@ CHILD_CODE static int clone_entry(void *call) {
 /* ThreadSanitizer, which makes a fork of every vfork, would write the child's doings into the
  * parent's books: handlers that the child resets are never called in the parent again, and after a
  * start beside other threads the locks of the starting thread no longer count. */
-CHILD_CODE static int clone_flags(void) {
-  return mpx_tsan_watches() ? CLONE_VFORK : CLONE_VM | CLONE_VFORK;
+CHILD_CODE static int clone_flags(const spawn_call *call) {
+  return call->private || mpx_tsan_watches() ? CLONE_VFORK : CLONE_VM | CLONE_VFORK;
 }
 
 /* The orphan's maker: it ends at once, so that the child belongs to init. It never executes
@@ -145,7 +146,7 @@ CHILD_CODE static int clone_flags(void) {
 CHILD_CODE static int make_orphan(void *argument) {
   spawn_call *call = argument;
   char *top = call->stack + CHILD_STACK_SIZE;
-  pid_t pid = clone(clone_entry, top, clone_flags() | SIGCHLD, call);
+  pid_t pid = clone(clone_entry, top, clone_flags(call) | SIGCHLD, call);
   if (pid < 0)
     report_failure(call, -errno, MPX_STAGE_CREATE);
   else
@@ -166,7 +167,7 @@ static bool has_other_namespace(void) {
 
 static pid_t clone_orphan(spawn_call *call) {
   char *top = call->stack + 2 * CHILD_STACK_SIZE;
-  pid_t maker = clone(make_orphan, top, clone_flags(), call);
+  pid_t maker = clone(make_orphan, top, clone_flags(&(spawn_call){.private = false}), call);
   if (maker < 0)
     return -errno;
   while (waitpid(maker, NULL, __WALL) < 0 && errno == EINTR)
@@ -182,7 +183,7 @@ CHILD_CODE static int tell_sharing(void *argument) {
 
 /* Its end is as silent as that of the orphan's maker. */
 static pid_t clone_teller(spawn_call *call) {
-  pid_t teller = clone(tell_sharing, call->stack + CHILD_STACK_SIZE, clone_flags(), call);
+  pid_t teller = clone(tell_sharing, call->stack + CHILD_STACK_SIZE, clone_flags(call), call);
   if (teller < 0)
     return -errno;
   while (waitpid(teller, NULL, __WALL) < 0 && errno == EINTR)
@@ -194,7 +195,7 @@ static pid_t clone_teller(spawn_call *call) {
  * finds it, and before there is a descriptor; a fork copies descriptors first, memory after: no
  * copy has the one without the other. */
 static pid_t clone_child(spawn_call *call, bool want_pidfd, mpx_child *child) {
-  int flags = clone_flags() | SIGCHLD;
+  int flags = clone_flags(call) | SIGCHLD;
   char *top = call->stack + CHILD_STACK_SIZE; /* stacks grow downward wherever mproc runs */
   pid_t pid = -1;
   errno = ENOSYS;
@@ -283,7 +284,8 @@ int mpx_os_spawn(const mpx_launch *launch, mpx_child *child, mpx_stage *ret_stag
   *ret_stage = MPX_STAGE_CREATE;
   if (launch->orphan && has_other_namespace())
     return -EOPNOTSUPP;
-  int r = memory_is_shared() ? 0 : mpx_os_pipe(call.report);
+  call.private = launch->credentials && mpx_credentials_change_ids(launch->credentials);
+  int r = memory_is_shared() && !call.private ? 0 : mpx_os_pipe(call.report);
   if (r < 0)
     return r;
   bool want_pidfd = mpx_pidfd_available() && child->sentinel == MPX_NO_HANDLE;
