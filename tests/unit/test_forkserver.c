@@ -198,7 +198,10 @@ static int nest_deeper(void *arg, size_t size) {
 }
 
 TEST(four_deep_by_one_server) {
-  nest n = {new_board(), 4};
+  nest n; /* it is sent with its padding, which valgrind wants to be something */
+  memset(&n, 0, sizeof n);
+  n.b = new_board();
+  n.depth = 4;
   int64_t server = server_of(NULL);
   check_exited(ask(nest_deeper, &n, sizeof n), 9);
   for (int i = 0; i <= 4; i++)
