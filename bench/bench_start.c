@@ -312,7 +312,7 @@ static int tell_server(void *arg, size_t size) {
 
 static long find_server(void) {
   mproc_process_options options = {.method = "forkserver"};
-  mproc_process *process;
+  mproc_process *process = NULL;
   long *server = mproc_heap_calloc(1, sizeof *server);
   if (!server ||
       mproc_process_create(&process, tell_server, &server, sizeof server, &options) < 0 ||
