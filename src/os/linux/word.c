@@ -51,7 +51,9 @@ static void pause_briefly(void) {
 void mpx_os_word_spin(_Atomic uint32_t *word, uint32_t expected) {
   enum { LOOKS = 64 };
   cpu_set_t cpus;
-  if (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) < 2)
+  /* the first look comes first: all else is cold in a fresh child */
+  if (atomic_load_explicit(word, memory_order_acquire) != expected ||
+      (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) < 2))
     return;
   for (int64_t end = mpx_os_now() + SPIN_NS; mpx_os_now() < end;)
     for (int i = 0; i < LOOKS; i++) {
