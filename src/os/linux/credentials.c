@@ -22,8 +22,7 @@
 enum { CAPABILITIES = 64 };
 
 typedef struct state {
-  uid_t users[3]; /* real, effective, saved */
-  gid_t groups[3];
+  mpx_ids ids;
   mpx_capability_sets sets;
   uint64_t ambient;
 } state;
@@ -51,10 +50,29 @@ static void raise_ambient(uint64_t set) {
       (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0);
 }
 
+void mpx_ids_get(mpx_ids *ret_ids) {
+  memset(ret_ids, 0, sizeof *ret_ids);
+  (void)getresuid(&ret_ids->users[0], &ret_ids->users[1], &ret_ids->users[2]);
+  (void)getresgid(&ret_ids->groups[0], &ret_ids->groups[1], &ret_ids->groups[2]);
+}
+
+static bool are_same(const uid_t ids[3]) {
+  return ids[0] == ids[1] && ids[1] == ids[2];
+}
+
+static bool are_mixed(const mpx_ids *ids) {
+  return !are_same(ids->users) || !are_same(ids->groups);
+}
+
+bool mpx_os_has_mixed_ids(void) {
+  mpx_ids ids;
+  mpx_ids_get(&ids);
+  return are_mixed(&ids);
+}
+
 static void get(state *now) {
   memset(now, 0, sizeof *now);
-  (void)getresuid(&now->users[0], &now->users[1], &now->users[2]);
-  (void)getresgid(&now->groups[0], &now->groups[1], &now->groups[2]);
+  mpx_ids_get(&now->ids);
   (void)mpx_capabilities_get(&now->sets);
   /* The ambient ones are among the inheritable. */
   if (now->sets.halves[0].inheritable || now->sets.halves[1].inheritable)
@@ -67,14 +85,10 @@ static bool has_root(const uid_t users[3]) {
   return users[0] == 0 || users[1] == 0 || users[2] == 0;
 }
 
-static bool are_same(const uid_t ids[3]) {
-  return ids[0] == ids[1] && ids[1] == ids[2];
-}
-
 int mpx_os_credentials_get(mpx_credentials *ret_credentials) {
   state now;
   get(&now);
-  if (!are_same(now.users) && !has_root(now.users))
+  if (!are_same(now.ids.users) && !has_root(now.ids.users))
     return -EPERM;
   memset(ret_credentials, 0, sizeof *ret_credentials);
   memcpy(ret_credentials, &now, sizeof now);
@@ -90,8 +104,8 @@ int mpx_os_credentials_set(const mpx_credentials *credentials) {
   for (int i = 0; i < 2; i++)
     now.sets.halves[i].effective = now.sets.halves[i].permitted;
   set_capabilities(&now.sets); /* the next two may need them */
-  (void)(setresgid(wanted.groups[0], wanted.groups[1], wanted.groups[2]) < 0);
-  (void)(setresuid(wanted.users[0], wanted.users[1], wanted.users[2]) < 0);
+  (void)(setresgid(wanted.ids.groups[0], wanted.ids.groups[1], wanted.ids.groups[2]) < 0);
+  (void)(setresuid(wanted.ids.users[0], wanted.ids.users[1], wanted.ids.users[2]) < 0);
   (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   set_capabilities(&wanted.sets);
   raise_ambient(wanted.ambient);
@@ -104,10 +118,10 @@ int mpx_os_credentials_set(const mpx_credentials *credentials) {
 /* By system calls: those of libc would change all threads that this memory knows, which are the
  * parent's. Root among the three is the one that can get the others back. */
 static void unite_ids(const state *wanted, mproc_handle record) {
-  gid_t group = wanted->groups[0];
-  if (!are_same(wanted->groups))
+  gid_t group = wanted->ids.groups[0];
+  if (!are_same(wanted->ids.groups))
     (void)syscall(SYS_setresgid, group, group, group);
-  if (are_same(wanted->users) || syscall(SYS_setresuid, 0, 0, 0) < 0)
+  if (are_same(wanted->ids.users) || syscall(SYS_setresuid, 0, 0, 0) < 0)
     return;
   (void)(fchown((int)record, 0, (gid_t)-1) < 0); /* a program trusts none but its own user's */
 }
@@ -116,7 +130,7 @@ static void unite_ids(const state *wanted, mproc_handle record) {
 static void keep_capabilities(const state *wanted) {
   mpx_capability_sets sets = wanted->sets;
   uint64_t permitted = (uint64_t)sets.halves[1].permitted << 32 | sets.halves[0].permitted;
-  if (permitted == 0 || has_root(wanted->users))
+  if (permitted == 0 || has_root(wanted->ids.users))
     return;
   for (int i = 0; i < 2; i++)
     sets.halves[i].inheritable |= sets.halves[i].permitted;
@@ -127,7 +141,7 @@ static void keep_capabilities(const state *wanted) {
 bool mpx_credentials_change_ids(const mpx_credentials *credentials) {
   state wanted;
   memcpy(&wanted, credentials, sizeof wanted);
-  return !are_same(wanted.users) || !are_same(wanted.groups);
+  return are_mixed(&wanted.ids);
 }
 
 void mpx_credentials_before_exec(const mpx_credentials *credentials, mproc_handle record) {

@@ -5,10 +5,18 @@
 #include "os/os.h"
 
 #include <linux/capability.h>
+#include <sys/types.h>
 
 typedef struct mpx_capability_sets {
   struct __user_cap_data_struct halves[2]; /* capabilities 0 to 31, 32 to 63 */
 } mpx_capability_sets;
+
+typedef struct mpx_ids {
+  uid_t users[3]; /* real, effective, saved */
+  gid_t groups[3];
+} mpx_ids;
+
+void mpx_ids_get(mpx_ids *ret_ids);
 
 /* By the kernel's calls, there are none in libc. False: refused, and *ret_sets is all zeros. */
 bool mpx_capabilities_get(mpx_capability_sets *ret_sets);

@@ -14,11 +14,9 @@
 enum { SESSION, IDS, GROUPS, LIMITS, CGROUP, ROOT, NAMESPACES };
 
 static uint64_t hash_ids(void) {
-  uid_t users[3] = {0};
-  gid_t groups[3] = {0};
-  (void)getresuid(&users[0], &users[1], &users[2]);
-  (void)getresgid(&groups[0], &groups[1], &groups[2]);
-  return mpx_hash(mpx_hash(MPX_HASH_SEED, users, sizeof users), groups, sizeof groups);
+  mpx_ids ids;
+  mpx_ids_get(&ids);
+  return mpx_hash(MPX_HASH_SEED, &ids, sizeof ids);
 }
 
 static uint64_t hash_groups(void) {

@@ -137,8 +137,8 @@ CHILD_CODE static int clone_entry(void *call) {
 /* ThreadSanitizer, which makes a fork of every vfork, would write the child's doings into the
  * parent's books: handlers that the child resets are never called in the parent again, and after a
  * start beside other threads the locks of the starting thread no longer count. */
-CHILD_CODE static int clone_flags(const spawn_call *call) {
-  return call->private || mpx_tsan_watches() ? CLONE_VFORK : CLONE_VM | CLONE_VFORK;
+CHILD_CODE static int clone_flags(bool private) {
+  return private || mpx_tsan_watches() ? CLONE_VFORK : CLONE_VM | CLONE_VFORK;
 }
 
 /* The orphan's maker: it ends at once, so that the child belongs to init. It never executes
@@ -146,7 +146,7 @@ CHILD_CODE static int clone_flags(const spawn_call *call) {
 CHILD_CODE static int make_orphan(void *argument) {
   spawn_call *call = argument;
   char *top = call->stack + CHILD_STACK_SIZE;
-  pid_t pid = clone(clone_entry, top, clone_flags(call) | SIGCHLD, call);
+  pid_t pid = clone(clone_entry, top, clone_flags(call->private) | SIGCHLD, call);
   if (pid < 0)
     report_failure(call, -errno, MPX_STAGE_CREATE);
   else
@@ -167,7 +167,7 @@ static bool has_other_namespace(void) {
 
 static pid_t clone_orphan(spawn_call *call) {
   char *top = call->stack + 2 * CHILD_STACK_SIZE;
-  pid_t maker = clone(make_orphan, top, clone_flags(&(spawn_call){.private = false}), call);
+  pid_t maker = clone(make_orphan, top, clone_flags(false), call);
   if (maker < 0)
     return -errno;
   while (waitpid(maker, NULL, __WALL) < 0 && errno == EINTR)
@@ -183,7 +183,7 @@ CHILD_CODE static int tell_sharing(void *argument) {
 
 /* Its end is as silent as that of the orphan's maker. */
 static pid_t clone_teller(spawn_call *call) {
-  pid_t teller = clone(tell_sharing, call->stack + CHILD_STACK_SIZE, clone_flags(call), call);
+  pid_t teller = clone(tell_sharing, call->stack + CHILD_STACK_SIZE, clone_flags(false), call);
   if (teller < 0)
     return -errno;
   while (waitpid(teller, NULL, __WALL) < 0 && errno == EINTR)
@@ -195,7 +195,7 @@ static pid_t clone_teller(spawn_call *call) {
  * finds it, and before there is a descriptor; a fork copies descriptors first, memory after: no
  * copy has the one without the other. */
 static pid_t clone_child(spawn_call *call, bool want_pidfd, mpx_child *child) {
-  int flags = clone_flags(call) | SIGCHLD;
+  int flags = clone_flags(call->private) | SIGCHLD;
   char *top = call->stack + CHILD_STACK_SIZE; /* stacks grow downward wherever mproc runs */
   pid_t pid = -1;
   errno = ENOSYS;

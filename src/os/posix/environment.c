@@ -26,17 +26,6 @@ mproc_handle mpx_os_stream_handle(int index) {
   return fcntl(index, F_GETFD) < 0 ? MPX_NO_HANDLE : index;
 }
 
-bool mpx_os_has_mixed_ids(void) {
-  uid_t users[3] = {getuid(), geteuid(), geteuid()};
-  gid_t groups[3] = {getgid(), getegid(), getegid()};
-#ifdef __linux__
-  (void)getresuid(&users[0], &users[1], &users[2]);
-  (void)getresgid(&groups[0], &groups[1], &groups[2]);
-#endif
-  return users[0] != users[1] || users[0] != users[2] || groups[0] != groups[1] ||
-         groups[0] != groups[2];
-}
-
 bool mpx_os_is_privileged(void) {
   return geteuid() == 0 || mpx_os_has_mixed_ids();
 }
