@@ -7,8 +7,6 @@
 #include "methods.h"
 #include "processes.h"
 
-#define SANITIZED UNDER_SANITIZER
-
 static inline mproc_process *create_child(const char *method, mproc_entry *entry, const void *arg,
                                           size_t size, const mproc_process_options *options) {
   mproc_process_options with_method = options ? *options : (mproc_process_options){0};
@@ -65,6 +63,24 @@ static inline int sleep_for_ever(void *arg, size_t size) {
 static inline int return_zero(void *arg, size_t size) {
   (void)arg, (void)size;
   return 0;
+}
+
+/* Runs a command, stores what it writes, which has to fit into a pipe, and returns its code. */
+static inline int outputs_of_command(const char *const *argv, const char *const *environment,
+                                     char *standard, size_t standard_size, char *error,
+                                     size_t error_size) {
+  int out[2], err[2];
+  make_pipe(out);
+  make_pipe(err);
+  mproc_process_options options = {
+      .environment = environment,
+      .streams = {{0}, {MPROC_STREAM_HANDLE, out[1]}, {MPROC_STREAM_HANDLE, err[1]}}};
+  mproc_process *process = start_command(argv, &options);
+  CHECK_EQ(close(out[1]), 0);
+  CHECK_EQ(close(err[1]), 0);
+  (void)read_all(out[0], standard, standard_size);
+  (void)read_all(err[0], error, error_size);
+  return code_of_child(process);
 }
 
 static inline bool is_readable(mproc_handle handle) {

@@ -23,26 +23,14 @@ typedef struct output {
 static const output *run_program(const char *method, const char *debug, const char *mode,
                                  const char *file) {
   static output text;
-  int out[2], error[2];
   char debug_variable[64], method_variable[64];
   const char *const argv[] = {test_child_path("debug_main"), mode, file, NULL};
   const char *environment[] = {method_variable, debug_variable, NULL};
   snprintf(method_variable, sizeof method_variable, "MPROC_START_METHOD=%s", method);
   snprintf(debug_variable, sizeof debug_variable, "MPROC_DEBUG=%s", debug ? debug : "");
   environment[1] = debug ? debug_variable : NULL;
-  make_pipe(out);
-  make_pipe(error);
-  mproc_process *process;
-  mproc_process_options options = {
-      .environment = environment,
-      .streams = {{0}, {MPROC_STREAM_HANDLE, out[1]}, {MPROC_STREAM_HANDLE, error[1]}}};
-  CHECK_OK(mproc_process_create_command(&process, argv, &options));
-  CHECK_OK(mproc_process_start(process));
-  CHECK_EQ(close(out[1]), 0);
-  CHECK_EQ(close(error[1]), 0);
-  (void)read_all(out[0], text.standard, sizeof text.standard); /* fits into a pipe */
-  (void)read_all(error[0], text.error, sizeof text.error);
-  text.code = code_of_child(process);
+  text.code = outputs_of_command(argv, environment, text.standard, sizeof text.standard, text.error,
+                                 sizeof text.error);
   return &text;
 }
 
@@ -64,7 +52,7 @@ static int count_lines(const char *text, const char *part) {
  * heap of their own, and valgrind a stack. */
 static const char *place_of(const char *kind) {
   static char path[PATH_MAX];
-  bool checked = SANITIZED || test_under_valgrind();
+  bool checked = UNDER_SANITIZER || test_under_valgrind();
   snprintf(path, sizeof path, "%s%s and",
            strcmp(kind, "code") == 0  ? "into code of "
            : strcmp(kind, "bss") == 0 ? "into anonymous memory behind "

@@ -61,16 +61,22 @@ static void check_task_ended(mproc_process *worker, int number) {
 
 /* ---- killed ---------------------------------------------------------------------------------- */
 
+static mproc_process *workers[WORKERS_MAX];
+
+/* Which all wait at the barrier then; one of so many is a daemon, the last of them. */
+static void start_tasks(board *b, int count, int daemon_of) {
+  raise_barrier();
+  for (int i = 0; i < count; i++)
+    workers[i] = start_task(b, i, daemon_of && i % daemon_of == daemon_of - 1);
+  AWAIT(b->count == count);
+}
+
 /* Every fifth is a daemon. */
 static void server_is_killed(int count) {
-  static mproc_process *workers[WORKERS_MAX];
   board *b = new_board();
   const int code = 8;
   int64_t server = server_of(NULL);
-  raise_barrier();
-  for (int i = 0; i < count; i++)
-    workers[i] = start_task(b, i, i % 5 == 4);
-  AWAIT(b->count == count);
+  start_tasks(b, count, 5);
   kill_process(server);
   int64_t end = end_of_wait(GONE_MS);
   for (int i = 4; i < count; i += 5) {
@@ -234,14 +240,10 @@ TEST(server_is_deaf_to_polite_signals) {
 /* ---- stopped --------------------------------------------------------------------------------- */
 
 static void server_is_stopped(int count) {
-  static mproc_process *workers[WORKERS_MAX];
   board *b = new_board();
   const int code = 8;
   int64_t server = server_of(NULL);
-  raise_barrier();
-  for (int i = 0; i < count; i++)
-    workers[i] = start_task(b, i, false);
-  AWAIT(b->count == count);
+  start_tasks(b, count, 0);
   stop_process(server);
   lower_barrier();
   int64_t begin = now_ms();

@@ -8,12 +8,6 @@
 #include <sched.h>
 #include <sys/resource.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
 extern char **environ;
 
 #ifdef __GLIBC__
@@ -222,7 +216,7 @@ TEST(limits_changed) {
   for (int i = 0; i < LIMITS; i++) {
     struct rlimit limit;
     CHECK_EQ(getrlimit((resource_number)i, &limit), 0);
-    if (SANITIZED && (i == RLIMIT_AS || i == RLIMIT_DATA))
+    if (UNDER_SANITIZER && (i == RLIMIT_AS || i == RLIMIT_DATA))
       continue; /* its shadow is larger than any limit */
     limit.rlim_cur = soft[i] < limit.rlim_max ? soft[i] : limit.rlim_max;
     CHECK_EQ(setrlimit((resource_number)i, &limit), 0);

@@ -91,10 +91,10 @@ TEST(fork_beside_threads_is_a_hazard) {
   make_pipe(ends);
   mproc_set_log(keep, &seen, MPROC_LOG_INFO);
   CHECK_EQ(run_child("fork", return_zero, NULL, 0), 0);
-  CHECK(strstr(seen.text, "threads") == NULL || SANITIZED);
+  CHECK(strstr(seen.text, "threads") == NULL || UNDER_SANITIZER);
   CHECK_EQ(pthread_create(&thread, NULL, wait_for_byte, &ends[0]), 0);
   CHECK_EQ(run_child("spawn", return_zero, NULL, 0), 0);
-  CHECK(strstr(seen.text, "threads") == NULL || SANITIZED);
+  CHECK(strstr(seen.text, "threads") == NULL || UNDER_SANITIZER);
   CHECK_EQ(run_child("fork", return_zero, NULL, 0), 0);
   CHECK_CONTAINS(seen.text, TEST_HAS_TSAN ? "while 3 threads run" : "while 2 threads run");
   CHECK_EQ(write(ends[1], "x", 1), 1);
@@ -150,25 +150,14 @@ typedef struct output {
 
 static const output *run_program(const char *log, const char *method, int code) {
   static output text;
-  int out[2], error[2];
   char log_variable[5000], method_variable[64];
   const char *const argv[] = {test_child_path("log_main"), NULL};
   snprintf(log_variable, sizeof log_variable, "MPROC_LOG=%s", log);
   snprintf(method_variable, sizeof method_variable, "MPROC_START_METHOD=%s", method);
   const char *const environment[] = {log_variable, method_variable, NULL};
-  make_pipe(out);
-  make_pipe(error);
-  mproc_process *process;
-  mproc_process_options options = {
-      .environment = environment,
-      .streams = {{0}, {MPROC_STREAM_HANDLE, out[1]}, {MPROC_STREAM_HANDLE, error[1]}}};
-  CHECK_OK(mproc_process_create_command(&process, argv, &options));
-  CHECK_OK(mproc_process_start(process));
-  CHECK_EQ(close(out[1]), 0);
-  CHECK_EQ(close(error[1]), 0);
-  (void)read_all(out[0], text.standard, sizeof text.standard);
-  (void)read_all(error[0], text.error, sizeof text.error);
-  CHECK_EQ(code_of_child(process), code);
+  CHECK_EQ(outputs_of_command(argv, environment, text.standard, sizeof text.standard, text.error,
+                              sizeof text.error),
+           code);
   return &text;
 }
 
