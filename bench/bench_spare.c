@@ -4,7 +4,7 @@
  * spare; each with the time to the first line of the entry, beside one round trip of two processes
  * that sleep on a futex. A partner process does the bare fork: in this one every page that it
  * touches later would be copied once more, at the cost of the starts that come next. Between two
- * starts there is time for the server to make the next spare. Then: the memory of the server. */
+ * starts there is time for the server to make the next spare. */
 #define _GNU_SOURCE
 #include "measure.h"
 
@@ -104,36 +104,6 @@ static mproc_context *context_with(int spares) {
   return context;
 }
 
-static int tell_server_memory(void *arg, size_t size) {
-  char path[64], line[256];
-  long kilobytes = -1;
-  (void)arg, (void)size;
-  (void)snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)getppid());
-  FILE *file = fopen(path, "re");
-  while (file && fgets(line, sizeof line, file))
-    if (strncmp(line, "Pss:", 4) == 0)
-      kilobytes = strtol(line + 4, NULL, 10);
-  if (file)
-    (void)fclose(file);
-  *(*(long **)arg) = kilobytes;
-  return 0;
-}
-
-static long server_memory(const mproc_context *context) {
-  mproc_process_options options = {.context = context};
-  mproc_process *process = NULL;
-  long *kilobytes = mproc_heap_calloc(1, sizeof *kilobytes);
-  if (!kilobytes ||
-      mproc_process_create(&process, tell_server_memory, &kilobytes, sizeof kilobytes, &options) <
-          0 ||
-      mproc_process_start(process) < 0 || mproc_process_join(process, MPROC_FOREVER) < 0)
-    die("memory");
-  (void)mproc_process_close(process);
-  long result = *kilobytes;
-  (void)mproc_heap_free(kilobytes);
-  return result;
-}
-
 enum row { TRIP, FORK, PLAIN, PLAIN_ENTERED, SPARE, SPARE_ENTERED, ROWS };
 
 static void measure(board *b, double medians[ROWS]) {
@@ -164,7 +134,6 @@ static void measure(board *b, double medians[ROWS]) {
   if (mproc_process_join(partner, MPROC_FOREVER) < 0)
     die("partner");
   (void)mproc_process_close(partner);
-  (void)printf("server's memory (PSS): %ld KB\n\n", server_memory(plain));
   mproc_context_destroy(plain);
   mproc_context_destroy(spare);
 }
