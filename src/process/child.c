@@ -3,7 +3,9 @@
 #include "base/error.h"
 #include "heap/family.h"
 #include "os/crash_point.h"
+#include "process/guardian.h"
 #include "process/process.h"
+#include "process/server.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -51,6 +53,12 @@ static void wait_for_gate(mpx_slot *slot, mpx_header *header, mpx_member self) {
     if (parent == 0 || mpx_member_is_dead(header, parent) || !mpx_table_slot(header, self))
       break;
   }
+}
+
+void mpx_child_leave_parent(void) {
+  mpx_registry_reset_in_child();
+  mpx_server_reset_in_child();
+  mpx_guardian_reset_in_child();
 }
 
 void mpx_gate_open(mpx_slot *slot) {

@@ -31,6 +31,8 @@ void mpx_child_set_barrier(void);
  * is open. */
 _Noreturn void mpx_child_run(mproc_entry *entry, void *arg, size_t size, bool guarded);
 
+/* In a fresh forked child: its parent's objects, servers and guardian are not its own. */
+void mpx_child_leave_parent(void);
 /* Lets the child go on. */
 void mpx_gate_open(mpx_slot *slot);
 /* Waits until the starter lets the child go on; false: called off, or the starter is dead. */

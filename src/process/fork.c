@@ -32,8 +32,7 @@ static _Noreturn void become_child(mproc_process *process, int64_t parent_pid) {
   if (report != MPX_NO_HANDLE || process->transient.held != MPX_NO_HANDLE)
     process->transient.report[1] = process->transient.held = MPX_NO_HANDLE; /* ours: not closed */
   MPROC_CRASH_POINT("fork.child.born");
-  mpx_registry_reset_in_child();
-  mpx_guardian_reset_in_child();
+  mpx_child_leave_parent();
   mpx_os_stdio_drop();
   int r = mpx_os_apply(&launch, parent_pid, &stage);
   if (r < 0)

@@ -79,8 +79,6 @@ typedef struct mpx_worker_call {
   mproc_handle not_ours; /* closed once the child is a member */
   bool is_spare;
 } mpx_worker_call;
-/* What needs no request; comes first. */
-void mpx_worker_prepare(void);
 /* Goes through what a start will, to no effect, so that its pages and symbols are there. `now` is
  * what it says already: the surroundings of this process. */
 void mpx_worker_rehearse(const mpx_surroundings *now);

@@ -1,6 +1,7 @@
 /* What the forkserver forked, and waits for. */
 #include "base/error.h"
 #include "os/crash_point.h"
+#include "process/child.h"
 #include "process/serve.h"
 
 #include <errno.h>
@@ -44,7 +45,7 @@ void mpx_worker_leave_server(void) {
   for (size_t i = 0; i < mpx_serve.client_count; i++)
     mpx_os_close(mpx_serve.clients[i].sentinel);
   mpx_os_reaper_leave();
-  mpx_worker_prepare();
+  mpx_child_leave_parent();
 }
 
 mpx_worker_call mpx_worker_call_for(bool is_spare) {

@@ -285,12 +285,6 @@ bool mpx_birth_fail(mpx_member member, int code, const char *text) {
   return unborn;
 }
 
-void mpx_worker_prepare(void) {
-  mpx_registry_reset_in_child();
-  mpx_server_reset_in_child();
-  mpx_guardian_reset_in_child();
-}
-
 void mpx_worker_rehearse(const mpx_surroundings *now) {
   mpx_function *function = calloc(1, sizeof *function);
   uintptr_t address;

@@ -68,6 +68,27 @@ TEST_LIMIT(forked_child_has_no_handle_of_a_sibling_command, 60) {
   check_no_siblings_handles(NULL);
 }
 
+static void *start_servers(void *nothing) {
+  while (!enough)
+    CHECK_OK(mproc_context_refresh(NULL));
+  return nothing;
+}
+
+/* The report and the record of a server that another thread is starting. */
+TEST_LIMIT(forked_child_has_no_handle_of_a_starting_server, 60) {
+  pthread_t thread;
+  if (UNDER_SANITIZER || test_under_valgrind())
+    SKIP("children of a spawn do not share memory here, and each needs a pipe");
+  CHECK_OK(mproc_context_refresh(NULL));
+  int expected = run_child("fork", count_made_by_starts, NULL, 0);
+  CHECK_EQ(pthread_create(&thread, NULL, start_servers, NULL), 0);
+  for (int i = test_scale(1000) + 100; i > 0; i--)
+    CHECK_EQ(run_child("fork", count_made_by_starts, NULL, 0), expected);
+  enough = true;
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  mproc_context_stop(NULL);
+}
+
 /* ---- numbers that are somebody else's by now ------------------------------------------------- */
 
 void __real_mpx_os_close(mproc_handle handle);
