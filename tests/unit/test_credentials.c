@@ -52,6 +52,21 @@ EACH_METHOD(effective_user_changed) {
   run_order(change_and_compare, change_effective_user, method);
 }
 
+/* A debugger, or another process of the same user, may look into the caller as before. */
+static int change_and_stay_dumpable(void *arg, size_t size) {
+  const order *o = arg;
+  (void)size;
+  if (o->change() != 0)
+    return 77;
+  CHECK_EQ(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
+  check_exited(start_by(o->method, return_code, &(int){0}, sizeof(int)), 0);
+  CHECK_EQ(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 1);
+  return 0;
+}
+EACH_METHOD(caller_stays_dumpable) {
+  run_order(change_and_stay_dumpable, change_effective_user, method);
+}
+
 static int change_real_user(void) {
   return setresuid(ORDINARY, 0, 0);
 }

@@ -8,11 +8,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* More than can be told to a guardian that does not read. */
 enum { GONE_MS = 1000, HERE_MS = 250, MAX_DAEMONS = 400 };
 
-typedef enum where { IN_MAIN_THREAD, IN_ENDED_THREAD } where;
+typedef enum where { IN_MAIN_THREAD, IN_ENDED_THREAD, IN_THREAD_OF_OTHER_GROUPS } where;
 typedef enum what { ENTRIES, COMMANDS } what;
 
 /* In the shared heap: what a keeper shall do and what it did. */
@@ -35,7 +37,10 @@ static mproc_process *start_one(board *b) {
 }
 
 static void *start_some(void *argument) {
+  static const gid_t other = 65534;
   board *b = argument;
+  if (b->starter == IN_THREAD_OF_OTHER_GROUPS) /* glibc's setgroups would change all threads */
+    CHECK_EQ(syscall(SYS_setgroups, 1, &other), 0);
   for (int i = 0; i < b->count; i++) {
     mproc_process *process = start_one(b);
     b->pids[b->started] = mproc_process_pid(process);
@@ -131,7 +136,7 @@ static void parent_is_killed(where starter, what kind) {
   FOR_ALL_METHODS(method) {
     board *b = new_board(method, starter, kind, 3);
     mproc_process *keeper = start_keeper(b);
-    bool guarded = starter == IN_ENDED_THREAD && has_guardian(method, kind);
+    bool guarded = starter != IN_MAIN_THREAD && has_guardian(method, kind);
     pid_t guardian = guarded ? await_guardian() : 0;
     sleep_ms(HERE_MS);
     check_all_here(b); /* also after the end of the thread that started them */
@@ -149,6 +154,13 @@ TEST(daemons_of_the_main_thread_die_with_a_killed_parent) {
 
 TEST(daemons_of_a_thread_die_with_a_killed_parent) {
   parent_is_killed(IN_ENDED_THREAD, ENTRIES);
+}
+
+TEST(daemons_of_a_thread_of_other_groups_die_with_a_killed_parent) {
+  if (geteuid() != 0)
+    SKIP("only root can change its groups");
+  parent_is_killed(IN_THREAD_OF_OTHER_GROUPS, ENTRIES);
+  parent_is_killed(IN_THREAD_OF_OTHER_GROUPS, COMMANDS);
 }
 
 TEST(daemon_commands_of_the_main_thread_die_with_a_killed_parent) {

@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-enum { AT_ONCE = 50 };
+enum { AT_ONCE = 50, WORKERS = 264 }; /* 256 spares at most */
 
 static bool contains(const int64_t *pids, int count, int64_t pid) {
   for (int i = 0; i < count; i++)
@@ -245,6 +245,24 @@ TEST(as_many_spares_as_can_be) {
   AWAIT(count_children(server) == 256);
   mproc_context_destroy(context);
   CHECK(gone_within(server, GONE_MS));
+}
+
+/* A place among the spares is free again once its worker runs. */
+TEST_LIMIT(more_workers_from_spares_than_there_can_be_spares, 60) {
+  spare_set set = new_spares(3);
+  mproc_process *workers[WORKERS];
+  for (int i = 0; i < WORKERS; i++) {
+    if (i % 3 == 0)
+      AWAIT(count_children(set.server) == i + 3);
+    workers[i] = ask_context(set.context, sleep_for_long, NULL, 0);
+  }
+  AWAIT(count_children(set.server) == WORKERS + 3);
+  for (int i = 0; i < WORKERS; i++)
+    CHECK_EQ(mproc_process_kill(workers[i]), 0);
+  for (int i = 0; i < WORKERS; i++)
+    check_killed(workers[i], SIGKILL);
+  await_spares(&set, 3);
+  mproc_context_destroy(set.context);
 }
 
 /* ---- deaths ---------------------------------------------------------------------------------- */
