@@ -102,7 +102,10 @@ static void relay(mpx_member member, const mpx_exit *status) {
 }
 
 static void end_member(mpx_member member, const mpx_exit *status) {
-  if (!mpx_birth_fail(member, MPROC_EBOOT, "the worker was killed before its entry ran"))
+  char text[128], how[64];
+  (void)mpx_exit_say(status, how, sizeof how);
+  (void)snprintf(text, sizeof text, "the worker ended before its entry ran (%s)", how);
+  if (!mpx_birth_fail(member, MPROC_EBOOT, text))
     relay(member, status);
 }
 
