@@ -221,6 +221,8 @@ TEST(limits_changed) {
     limit.rlim_cur = soft[i] < limit.rlim_max ? soft[i] : limit.rlim_max;
     CHECK_EQ(setrlimit((resource_number)i, &limit), 0);
     check_worker_is_like_us(server);
+    if (test_under_valgrind() && i == RLIMIT_NOFILE)
+      continue; /* its own descriptors lie above the soft limit that it shows: the hard one stays */
     limit.rlim_max = limit.rlim_cur;
     CHECK_EQ(setrlimit((resource_number)i, &limit), 0);
   }
