@@ -308,7 +308,10 @@ int mpx_family_enter(uint32_t *ret_cell) {
     *ret_cell = self_thread.cell;
     return 0;
   }
-  return enter_slowly(ret_cell);
+  mpx_os_cancel_hold(); /* it reads files under a lock, and takes a cell */
+  int r = enter_slowly(ret_cell);
+  mpx_os_cancel_release();
+  return r;
 }
 
 int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
@@ -344,7 +347,9 @@ int mpx_family_attach(const mpx_family_ticket *ticket) {
   mpx_segment_id found;
   int r = mpx_os_segment_identify(ticket->handle, &found);
   if (r < 0 || memcmp(&found, &ticket->id, sizeof found) != 0)
-    return mpx_fail(MPROC_EHEAPLOST, "the shared heap's descriptor did not reach the child");
+    return mpx_fail(MPROC_EHEAPLOST,
+                    "the shared heap's descriptor did not reach the child; does a constructor of "
+                    "the program close what it does not know?");
   void *base = (void *)(uintptr_t)ticket->address;
   r = mpx_os_segment_map(ticket->handle, base, ticket->size);
   if (r == -EEXIST)

@@ -199,7 +199,8 @@ static void run_record(const void *data, size_t size, mproc_handle handle) {
   (void)mpx_log_from_environment(); /* a bad value was the parent's to report */
   if (!is_sound(record, size))
     give_up(((const mpx_boot_head *)data)->report,
-            mpx_fail(MPROC_ERECORD, "the boot record does not fit this version of mproc"));
+            mpx_fail(MPROC_ERECORD, "the boot record does not fit this version of mproc; do the "
+                                    "program and its libraries have one and the same?"));
   if (record->kind == MPX_BOOT_GUARDIAN)
     mpx_guardian_run(record->channel);
   if (record->kind == MPX_BOOT_SERVER)
@@ -237,13 +238,14 @@ int mpx_boot_if_child(void) {
   int r = mpx_os_seal_read(handle, &data, &size);
   if (r < 0)
     return mpx_fail(MPROC_ERECORD,
-                    MPX_BOOT_VARIABLE " names descriptor %lld, which holds no boot record: %s",
+                    MPX_BOOT_VARIABLE " names descriptor %lld, which holds no boot record: %s; "
+                                      "remove the variable from the environment",
                     (long long)handle, mproc_strerror(r));
   const mpx_boot_head *head = data;
   if (!has_head(head, size))
     return mpx_fail(MPROC_ERECORD,
-                    "the boot record in descriptor %lld is damaged or from another "
-                    "version of mproc",
+                    "the boot record in descriptor %lld is damaged or from another version of "
+                    "mproc; do the program and its libraries have one and the same?",
                     (long long)handle);
   uintptr_t boot;
   r = mpx_function_resolve(&head->boot, &boot);

@@ -78,11 +78,17 @@ void mproc_context_destroy(mproc_context *context) {
   const mproc_context *end = built_in + sizeof built_in / sizeof built_in[0];
   if (!context || (context >= built_in && context < end))
     return;
+  mpx_os_cancel_hold();
   if (context->server)
     mpx_server_unref(context->server);
   free(context->executable);
   free(context->helper);
   free(context);
+  mpx_os_cancel_release();
+}
+
+static bool has_server(const mproc_context *context) {
+  return !context || context->method == MPX_METHOD_FORKSERVER;
 }
 
 static mpx_server *server_of(const mproc_context *context) {
@@ -90,14 +96,22 @@ static mpx_server *server_of(const mproc_context *context) {
 }
 
 void mproc_context_stop(const mproc_context *context) {
-  mpx_server *server = server_of(context);
+  mpx_os_cancel_hold();
+  mpx_server *server = has_server(context) ? server_of(context) : NULL;
   if (server)
     mpx_server_stop(server);
+  mpx_os_cancel_release();
 }
 
 int mproc_context_refresh(const mproc_context *context) {
+  if (!has_server(context))
+    return mpx_fail(-EINVAL, "a context of the method %s has no forkserver to refresh",
+                    mpx_method_name(context->method));
+  mpx_os_cancel_hold();
   mpx_server *server = server_of(context);
-  return server ? mpx_server_refresh(server) : mpx_fail_code(-ENOMEM, "mproc_context_refresh");
+  int r = server ? mpx_server_refresh(server) : mpx_fail_code(-ENOMEM, "mproc_context_refresh");
+  mpx_os_cancel_release();
+  return r;
 }
 
 const char *mproc_context_method(const mproc_context *context) {

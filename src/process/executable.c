@@ -47,8 +47,9 @@ static int find_helper(const char *wanted, char path[MPX_OS_PATH_SIZE]) {
       continue;
     if (!mpx_os_is_executable(named[i]))
       return mpx_fail(MPROC_ENOHELPER,
-                      "the helper program '%s', which %s names, cannot be executed", named[i],
-                      sources[i]);
+                      "the helper program '%s', which %s names, cannot be executed; name the "
+                      "installed mproc-helper",
+                      named[i], sources[i]);
     return copy_path(path, named[i]);
   }
   if (find_beside_library(path))

@@ -15,6 +15,7 @@
 
 static struct {
   bool done;
+  bool lacks_server; /* it was wanted, and did not come up */
   char *helper;
 } init;
 
@@ -61,9 +62,12 @@ static int take_options(const mproc_init_options *options) {
   int r = mpx_check_reserved(options->reserved, "mproc_init_options");
   if (r < 0)
     return r;
-  r = mpx_copy_string(&init.helper, options->helper);
+  char *helper;
+  r = mpx_copy_string(&helper, options->helper);
   if (r < 0)
     return r;
+  free(init.helper); /* of a call that failed */
+  init.helper = helper;
   mpx_family_set_size(options->heap_size);
   return 0;
 }
@@ -73,9 +77,12 @@ static int start_server(void) {
   mpx_server_view view;
   if (!server)
     return mpx_fail_code(-ENOMEM, "mproc_init");
+  mpx_os_cancel_hold();
   int r = mpx_server_use(server, mpx_os_now() + 60 * MPX_NS_PER_S, &view);
   if (r == 0)
     mpx_server_release(&view);
+  mpx_os_cancel_release();
+  init.lacks_server = r < 0;
   return r;
 }
 
@@ -83,7 +90,7 @@ int mproc_init(int *argc, char ***argv, const mproc_init_options *options) {
   (void)argc;
   (void)argv;
   if (init.done)
-    return 0;
+    return init.lacks_server ? start_server() : 0;
   int r = take_options(options);
   if (r < 0)
     return r;

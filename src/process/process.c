@@ -22,7 +22,7 @@ static int lock_usable(mproc_process *process) {
   if (process->creator != mpx_os_pid())
     return mpx_fail(MPROC_ENOTCREATOR,
                     "process '%s' was created by process %lld, and only that one may "
-                    "use the object",
+                    "use the object; create another one here",
                     process->name, (long long)process->creator);
   mpx_os_mutex_lock(&process->lock);
   if (process->phase != MPX_PHASE_CLOSED)

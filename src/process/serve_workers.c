@@ -102,9 +102,12 @@ static void relay(mpx_member member, const mpx_exit *status) {
 }
 
 static void end_member(mpx_member member, const mpx_exit *status) {
-  char text[128], how[64];
+  char text[256], how[64];
   (void)mpx_exit_say(status, how, sizeof how);
-  (void)snprintf(text, sizeof text, "the worker ended before its entry ran (%s)", how);
+  (void)snprintf(text, sizeof text,
+                 "the worker ended before its entry ran (%s); do its options leave it enough, "
+                 "and does a hook of mproc_after_fork end it?",
+                 how);
   if (!mpx_birth_fail(member, MPROC_EBOOT, text))
     relay(member, status);
 }

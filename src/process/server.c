@@ -261,7 +261,9 @@ static int take_public(mpx_member owner, mpx_server_public **ret_open) {
       return 0;
     }
   }
-  return mpx_fail(MPROC_ETABLEFULL, "the family has %d forkservers, the most it can have",
+  return mpx_fail(MPROC_ETABLEFULL,
+                  "the family has %d forkservers, the most it can have; share contexts, or stop "
+                  "those that are not needed (mproc_context_stop)",
                   MPX_SERVER_COUNT);
 }
 
@@ -457,9 +459,8 @@ static int start(mpx_server *server, int64_t deadline, mpx_instance **ret_instan
     (void)mpx_fail_code(r, "starting the forkserver");
     goto finish;
   }
-  for (int i = 0; i < 4; i++)
-    plan->ends[i] = MPX_NO_HANDLE;
   for (int tries = 0; tries < MPX_ADDRESS_TRIES; tries++) {
+    *plan = (launch_plan){.ends = {MPX_NO_HANDLE, MPX_NO_HANDLE, MPX_NO_HANDLE, MPX_NO_HANDLE}};
     r = launch(server, plan, deadline);
     clean_up(server, plan, r < 0);
     if (r != -EEXIST)
@@ -504,7 +505,8 @@ static int wait_for_turn(mpx_server *server, int64_t deadline, mpx_server_view *
     if (up || mine)
       return up;
     if (mpx_os_now() >= deadline)
-      return mpx_fail(-ETIMEDOUT, "the forkserver did not get ready in time");
+      return mpx_fail(-ETIMEDOUT, "another thread is starting the forkserver and has not got it "
+                                  "ready in time; does a preload function block?");
     mpx_os_sleep(MPX_NS_PER_MS);
   }
 }

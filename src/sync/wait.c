@@ -15,7 +15,7 @@ static int poll_object(mproc_wait_item *item, size_t index, mpx_poll_item *poll,
   if (!object)
     return mpx_fail(-EINVAL, "item %zu names no object", index);
   if (object->kind == 0)
-    return mpx_fail(MPROC_ECLOSED, "the object of item %zu was closed", index);
+    return mpx_fail(MPROC_ECLOSED, "the object of item %zu was closed; leave it out", index);
   if (object->kind != (uint32_t)item->kind)
     return mpx_fail(-EINVAL, "the object of item %zu is of another kind than the item says", index);
   int r = object->poll(object, &poll->handle, &late);

@@ -35,6 +35,8 @@ class Methods(unittest.TestCase):
         self.assertTrue(text.startswith("  spawn (default)"), text)
         self.assertIn("\n  fork ", text)
         self.assertIn("because MPROC_START_METHOD is set", text.replace("\n", " "))
+        text = run("methods", MPROC_START_METHOD="fork").stdout.replace("\n", " ")
+        self.assertIn("and would be without that too", text)
 
     def test_text_is_plain_and_aligned_in_80_columns(self):
         for variables in {}, {"MPROC_START_METHOD": "spawn"}:

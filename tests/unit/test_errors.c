@@ -150,7 +150,7 @@ static mproc_process *of_the_parent;
 static int join_own_parents(void *arg, size_t size) {
   (void)arg, (void)size;
   check_said(mproc_process_join(of_the_parent, 0), MPROC_ENOTCREATOR, "only that one may",
-             "created by");
+             "create another one here");
   return 0;
 }
 
@@ -209,7 +209,8 @@ static void provoke_ENOHELPER(void) {
   SKIP("a static program has no library to take a function from");
 #endif
   setenv("MPROC_HELPER", "/nonexistent/helper", 1);
-  check_child_said("no_helper", NULL, MPROC_ENOHELPER, "'/nonexistent/helper'", "MPROC_HELPER");
+  check_child_said("no_helper", NULL, MPROC_ENOHELPER, "'/nonexistent/helper'",
+                   "name the installed mproc-helper");
 }
 
 static void provoke_EBOOT(void) {
@@ -245,7 +246,7 @@ static void provoke_ERECORD(void) {
   close(file);
   CHECK_EQ(atoi(output), MPROC_ERECORD);
   CHECK_CONTAINS(output, "MPROC_BOOT names descriptor");
-  CHECK_CONTAINS(output, "no boot record");
+  CHECK_CONTAINS(output, "remove the variable");
   CHECK_EQ(unlink(test_tmp_path("output")), 0);
   CHECK_EQ(unlink(test_tmp_path("record")), 0);
 }

@@ -178,6 +178,38 @@ EACH_METHOD_LIMIT(cancelled_thread_leaves_no_lock, 60) {
   check_cancelled_starts(method);
 }
 
+/* What is asked for of a thread before it calls. */
+static void *cancelled_in_the_heap(void *nothing) {
+  CHECK_EQ(pthread_cancel(pthread_self()), 0);
+  CHECK_EQ(mproc_heap_free(mproc_heap_alloc(1)), 0);
+  pthread_testcancel();
+  return nothing;
+}
+
+static void *cancelled_in_a_refresh(void *nothing) {
+  CHECK_EQ(pthread_cancel(pthread_self()), 0);
+  CHECK_OK(mproc_context_refresh(NULL));
+  mproc_context_stop(NULL);
+  pthread_testcancel();
+  return nothing;
+}
+
+/* The thread that makes the family, and the one that makes a server, finish what they do. */
+TEST(cancelled_maker_leaves_no_lock) {
+  void *(*const makers[])(void *) = {cancelled_in_the_heap, cancelled_in_a_refresh};
+  if (UNDER_SANITIZER && !TEST_HAS_TSAN)
+    SKIP("AddressSanitizer takes the stack of a cancelled thread for that of a scope it left");
+  for (int i = 0; i < 2; i++) {
+    pthread_t thread;
+    void *result;
+    CHECK_EQ(pthread_create(&thread, NULL, makers[i], NULL), 0);
+    CHECK_EQ(pthread_join(thread, &result), 0);
+    CHECK(result == PTHREAD_CANCELED);
+    CHECK_EQ(mproc_heap_free(mproc_heap_alloc(1)), 0);
+    CHECK_EQ(run_child("forkserver", return_zero, NULL, 0), 0);
+  }
+}
+
 static void *join_it(void *process) {
   CHECK_OK(mproc_process_join(process, MPROC_FOREVER));
   return NULL;

@@ -415,6 +415,21 @@ TEST(refresh_of_a_context_without_a_server) {
   mproc_context_destroy(broken);
 }
 
+TEST(context_of_another_method_has_no_server) {
+  static const char *const methods[] = {"fork", "spawn"};
+  int64_t server = server_of(NULL);
+  for (int i = 0; i < 2; i++) {
+    const mproc_context *context;
+    CHECK_EQ(mproc_get_context(&context, methods[i]), 0);
+    int before = descriptor_count();
+    CHECK_EQ(mproc_context_refresh(context), -EINVAL);
+    CHECK_CONTAINS(mproc_error_detail(), methods[i]);
+    mproc_context_stop(context);
+    CHECK_EQ(descriptor_count(), before);
+  }
+  CHECK_EQ(server_of(NULL), server);
+}
+
 static int refuse_once_told(void) {
   return getenv("MPROC_TEST_REFUSE") ? 7 : 0;
 }
@@ -480,8 +495,10 @@ TEST(bad_settings_are_refused) {
 }
 
 TEST(server_made_by_init) {
-  const char *const argv[] = {test_child_path("early_server_main"), NULL};
-  char output[256];
-  CHECK_EQ(run_program(argv, output, sizeof output), 0);
-  CHECK_STR(output, "early 1 code 7 server 1\n");
+  for (int twice = 0; twice < 2; twice++) {
+    const char *const argv[] = {test_child_path("early_server_main"), twice ? "twice" : NULL, NULL};
+    char output[256];
+    CHECK_EQ(run_program(argv, output, sizeof output), 0);
+    CHECK_STR(output, "early 1 code 7 server 1\n");
+  }
 }

@@ -330,3 +330,47 @@ TEST(sentinel_of_a_parent_whose_pid_is_used_again) {
   FOR_ALL_METHODS(method)
   check_parent_whose_pid_is_used_again(method, true);
 }
+
+/* ---- a server whose second try fails --------------------------------------------------------- */
+
+enum { OTHERS_FILES = 8 };
+static enum { NO_TRIES, FIRST_TRY, SECOND_TRY } server_tries;
+static int others_files[OTHERS_FILES];
+
+int __real_mpx_os_seal_create(const char *name, const mpx_os_bytes *parts, size_t count,
+                              mproc_handle *ret_handle);
+int __wrap_mpx_os_seal_create(const char *name, const mpx_os_bytes *parts, size_t count,
+                              mproc_handle *ret_handle);
+int __wrap_mpx_os_seal_create(const char *name, const mpx_os_bytes *parts, size_t count,
+                              mproc_handle *ret_handle) {
+  if (server_tries != FIRST_TRY)
+    return __real_mpx_os_seal_create(name, parts, count, ret_handle);
+  server_tries = SECOND_TRY;
+  return -EEXIST; /* as if the heap's address had been taken */
+}
+
+int __real_mpx_os_pipe(mproc_handle ret_ends[2]);
+int __wrap_mpx_os_pipe(mproc_handle ret_ends[2]);
+int __wrap_mpx_os_pipe(mproc_handle ret_ends[2]) {
+  if (server_tries != SECOND_TRY)
+    return __real_mpx_os_pipe(ret_ends);
+  server_tries = NO_TRIES;
+  for (int i = 0; i < OTHERS_FILES; i++) /* as another thread does right now */
+    others_files[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  return -EMFILE;
+}
+
+/* What the first try had open is not closed once more: the numbers are somebody else's. */
+TEST(second_try_of_a_server_closes_nobodys_files) {
+  const mproc_process_options options = {.method = "forkserver"};
+  const int code = 3;
+  check_exited(start_by("fork", return_code, &code, sizeof code), code);
+  mproc_process *process = create_with(&options, return_code, &code, sizeof code);
+  server_tries = FIRST_TRY;
+  CHECK_EQ(mproc_process_start(process), -EMFILE);
+  CHECK_EQ(server_tries, NO_TRIES);
+  for (int i = 0; i < OTHERS_FILES; i++)
+    CHECK_EQ(close(others_files[i]), 0);
+  CHECK_EQ(mproc_process_start(process), 0);
+  check_exited(process, code);
+}

@@ -104,16 +104,17 @@ static bool take_group(char *line, hierarchy *found) {
 static bool find_line(hierarchy *found, const char *file,
                       bool (*take)(char *line, hierarchy *found)) {
   (void)snprintf(found->file, sizeof found->file, "%s%s", found->root, file);
-  FILE *stream = fopen(found->file, "re");
-  if (!stream)
-    return false;
   char *line = NULL;
   size_t capacity = 0;
   bool done = false;
-  while (!done && getline(&line, &capacity, stream) >= 0)
+  mpx_os_cancel_hold(); /* the heap's map may be locked */
+  FILE *stream = fopen(found->file, "re");
+  while (stream && !done && getline(&line, &capacity, stream) >= 0)
     done = take(line, found);
   free(line);
-  (void)fclose(stream);
+  if (stream)
+    (void)fclose(stream);
+  mpx_os_cancel_release();
   return done;
 }
 

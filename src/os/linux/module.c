@@ -309,12 +309,15 @@ static int check_file(const char *path, const mpx_module_id *id) {
   mpx_module_id found;
   int fd = open_module(path, &identity);
   if (fd == -ENOEXEC)
-    return mpx_fail(MPROC_ENOMODULE, "%s is no library for this machine", path);
+    return mpx_fail(MPROC_ENOMODULE,
+                    "%s is no library for this machine; build it for the program that loads it",
+                    path);
   if (is_shortage(fd))
     return fail_shortage(fd);
   if (fd < 0)
-    return mpx_fail(MPROC_ENOMODULE, "cannot open %s, which holds the entry: %s", path,
-                    mproc_strerror(fd));
+    return mpx_fail(MPROC_ENOMODULE,
+                    "cannot open %s, which holds the entry: %s; make it readable for the child",
+                    path, mproc_strerror(fd));
   int r = id_of_file(fd, &identity, &found);
   (void)close(fd);
   if (r < 0)

@@ -67,11 +67,12 @@ int64_t mpx_os_read(mproc_handle handle, void *data, size_t size) {
 int64_t mpx_os_read_file(const char *path, char *buffer, size_t size) {
   if (size == 0)
     return -EINVAL;
+  mpx_os_cancel_hold(); /* callers hold locks, or nothing that would close the descriptor */
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0)
-    return -errno;
-  int64_t count = mpx_os_read(fd, buffer, size - 1);
-  (void)close(fd);
+  int64_t count = fd < 0 ? -errno : mpx_os_read(fd, buffer, size - 1);
+  if (fd >= 0)
+    (void)close(fd);
+  mpx_os_cancel_release();
   if (count >= 0)
     buffer[count] = '\0';
   return count;
