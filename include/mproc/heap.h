@@ -36,7 +36,8 @@ extern "C" {
 /* Allocates `size` bytes (0 counts as 1), aligned to 16, contents undefined, for the family.
  * The memory is committed: writing to it does not fail later, short of a cgroup's limit.
  * Returns NULL on failure, with mproc_last_error(): MPROC_EHEAPFULL (the limit), -ENOMEM (the
- * system), MPROC_EADDRESS, MPROC_EFOREIGN. */
+ * system), MPROC_EADDRESS, MPROC_EFOREIGN; in a thread's first call also -EAGAIN (24,576 threads
+ * of the family, or pthread keys), in a family's first one -EMFILE and -EFBIG (limits). */
 MPROC_API MPROC_NODISCARD void *mproc_heap_alloc(size_t size);
 
 /* As mproc_heap_alloc, filled with zeros; `count * size` that overflows is MPROC_EHEAPFULL. */

@@ -134,7 +134,8 @@ extern "C" {
 
 /* Makes a process object for `entry`, which may be static, in the program or in a loaded library.
  * `arg` (NULL when size is 0) is copied; any size. `options` may be NULL.
- * Errors: -EINVAL (names the field), -ENOMEM, MPROC_EMETHOD, -ENOSYS (the start method). */
+ * Errors: -EINVAL (names the field; or MPROC_LOG or MPROC_DEBUG), -ENOMEM, MPROC_EMETHOD, -ENOSYS
+ * (the start method). */
 MPROC_API MPROC_NODISCARD int mproc_process_create(mproc_process **ret_process, mproc_entry *entry,
                                                    const void *arg, size_t size,
                                                    const mproc_process_options *options);
@@ -149,11 +150,12 @@ MPROC_API MPROC_NODISCARD int mproc_process_create_command(mproc_process **ret_p
 /* Starts it. When it returns 0, the child is about to run the entry (spawn, forkserver), runs
  * (fork) or was executed (command); the child's first error comes back here, as text in
  * mproc_error_detail(). Errors to act on: -EAGAIN (process limit), -EMFILE, -ENFILE, -ENOMEM,
- * -ENOENT and -EACCES (the executable), -EBADF (a handle of the options was closed since create),
- * -E2BIG (forkserver: more than 2,000 handles), MPROC_ENOINIT, MPROC_ENOHELPER, MPROC_ENOMODULE,
- * MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST, MPROC_ETABLEFULL (8,192
- * processes or 256 forkservers), MPROC_EBOOT, -ETIMEDOUT (start_timeout_ms), MPROC_EPRELOAD,
- * MPROC_ESERVER, MPROC_ESTARTED. After a failure the object may be started again. */
+ * -ENOENT, -EACCES and -ENOEXEC (the executable), -EBADF (a handle of the options was closed since
+ * create), -EFBIG (RLIMIT_FSIZE), -E2BIG (forkserver: more than 2,000 handles), MPROC_EFOREIGN,
+ * MPROC_EMETHOD and -ENOSYS (MPROC_START_METHOD), MPROC_ERECORD, MPROC_ENOINIT, MPROC_ENOHELPER,
+ * MPROC_ENOMODULE, MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST,
+ * MPROC_ETABLEFULL (8,192 processes or 256 forkservers), MPROC_EBOOT, -ETIMEDOUT
+ * (start_timeout_ms), MPROC_EPRELOAD, MPROC_ESERVER, MPROC_ESTARTED. After a failure the object may be started again. */
 MPROC_API MPROC_NODISCARD int mproc_process_start(mproc_process *process);
 
 /* Waits for the end, at most `timeout_ms` (MPROC_FOREVER, 0 = try), and takes the status. Joining
@@ -171,7 +173,8 @@ MPROC_API int mproc_process_kill(mproc_process *process);
 MPROC_API int mproc_process_interrupt(mproc_process *process);
 
 /* Releases the object. NULL returns 0. A later use returns MPROC_ECLOSED as long as the object's
- * memory was not given to a new process. Errors: -EBUSY (it still runs: join or kill it first). */
+ * memory was not given to a new process. Errors: -EBUSY (it still runs: join or kill it first; or
+ * another thread joins it right now). */
 MPROC_API int mproc_process_close(mproc_process *process);
 
 /* The process id (> 0), or MPROC_ENOTSTARTED. */
@@ -206,15 +209,15 @@ MPROC_API MPROC_NODISCARD int mproc_run(mproc_entry *entry, const void *arg, siz
 MPROC_API int mproc_current_process(mproc_process_info *ret_info);
 
 /* The process that asked for this one (under every method, whatever getppid says).
- * Errors: -ESRCH (this is the family's main process). */
+ * Errors: -ESRCH (this is the family's main process), MPROC_EFOREIGN. */
 MPROC_API int mproc_parent_process(mproc_process_info *ret_info);
 
-/* 1 while the parent lives, 0 after; -ESRCH in the main process. */
+/* 1 while the parent lives, 0 after; -ESRCH in the main process, MPROC_EFOREIGN. */
 MPROC_API int mproc_parent_is_alive(void);
 
 /* A handle that becomes readable when the parent ends. Borrowed for the life of the process.
- * Errors: -ESRCH in the main process; -ENOSYS while the parent lives, on a kernel without pidfds
- * or in another pid namespace: ask mproc_parent_is_alive() from time to time there. */
+ * Errors: -ESRCH in the main process; MPROC_EFOREIGN; -ENOSYS while the parent lives, on a kernel
+ * without pidfds or in another pid namespace: ask mproc_parent_is_alive() from time to time. */
 MPROC_API int mproc_parent_sentinel(mproc_handle *ret_handle);
 
 /* Joins those children that ended, stores up to `capacity` of those that run in `children`
