@@ -155,7 +155,8 @@ MPROC_API MPROC_NODISCARD int mproc_process_create_command(mproc_process **ret_p
  * MPROC_EMETHOD and -ENOSYS (MPROC_START_METHOD), MPROC_ERECORD, MPROC_ENOINIT, MPROC_ENOHELPER,
  * MPROC_ENOMODULE, MPROC_EMISMATCH, MPROC_ESECURE, MPROC_EADDRESS, MPROC_EHEAPLOST,
  * MPROC_ETABLEFULL (8,192 processes or 256 forkservers), MPROC_EBOOT, -ETIMEDOUT
- * (start_timeout_ms), MPROC_EPRELOAD, MPROC_ESERVER, MPROC_ESTARTED. After a failure the object may be started again. */
+ * (start_timeout_ms), MPROC_EPRELOAD, MPROC_ESERVER, MPROC_ESTARTED. After a failure the object may
+ * be started again. */
 MPROC_API MPROC_NODISCARD int mproc_process_start(mproc_process *process);
 
 /* Waits for the end, at most `timeout_ms` (MPROC_FOREVER, 0 = try), and takes the status. Joining

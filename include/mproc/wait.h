@@ -40,8 +40,8 @@ extern "C" {
  * Waiting for a process does not join it.
  * Errors: -ETIMEDOUT, -EAGAIN (a try that found too few ready), -EINVAL (no items, unknown kind, a
  * handle that is not open: the detail names the index; another negative timeout),
- * -ENOMEM, MPROC_ENOTSTARTED, MPROC_ENOTCREATOR, MPROC_ECLOSED. `ready` is valid after -ETIMEDOUT and
- * -EAGAIN too. */
+ * -ENOMEM, MPROC_ENOTSTARTED, MPROC_ENOTCREATOR, MPROC_ECLOSED. `ready` is valid after -ETIMEDOUT
+ * and -EAGAIN too. */
 MPROC_API MPROC_NODISCARD int mproc_wait(mproc_wait_item *items, size_t count, int all,
                                          int timeout_ms);
 

@@ -442,6 +442,8 @@ bool mpx_os_reaper_has_ended(int64_t pid);
 void mpx_os_reaper_kill(int64_t pid);
 /* In a child of the reaper: no handler is left. The mask stays blocked. [child] */
 void mpx_os_reaper_leave(void);
+/* Forgets the signals that came while all were blocked: they were meant for somebody else. */
+void mpx_os_reaper_forget_signals(void);
 /* How a process ended that is nobody's child here and that its own parent has not reaped, or that
  * the kernel still knows by its pidfd. Returns 1 if that can be told. */
 int mpx_os_exit_of_stranger(int64_t pid, mproc_handle pidfd, mpx_exit *ret_exit);
@@ -470,7 +472,8 @@ void mpx_os_raise_handle_limit(void);
 /* Makes the process deaf to the terminal and to polite signals, and gives it all the descriptors
  * that the system allows: for one that must outlive its surroundings. */
 void mpx_os_detach(void);
-/* Whether some process with this pid and start time lives (a zombie does not). */
+/* Whether some process with this pid and start time lives (a zombie does not). `start_time` is what
+ * mpx_os_start_time said, errors too: with -ESRCH none does, with another the pid alone counts. */
 bool mpx_os_process_is_alive(int64_t pid, int64_t start_time);
 /* Whether a process is stopped, by a signal or a debugger. */
 bool mpx_os_process_is_stopped(int64_t pid);

@@ -20,9 +20,10 @@
 
 #include <errno.h>
 
-/* A server may be killed at any time, but hardly at each start; and one with other privileges is
- * replaced by our own at once. */
-enum { SERVER_TRIES = 5, UNLIKE_US_TRIES = 2 };
+/* A server may be killed at any time, but hardly at each start. */
+enum { SERVER_TRIES = 5 };
+/* The server that this very call has started has other privileges than we: so would all others. */
+#define UNLIKE_US INT32_MIN
 #define LOOK_NS (100 * MPX_NS_PER_MS)
 /* A spare that has not taken the slot by then was killed or stopped with the request. */
 #define SPARE_PATIENCE_NS (100 * MPX_NS_PER_MS)
@@ -38,8 +39,8 @@ static bool call_off(mproc_process *process) {
   return true;
 }
 
-/* While the server forks: whether it is still like us; -ESTALE: no. The worker waits for that at
- * the gate before it does anything that others could notice. */
+/* While the server forks: whether it is still like us; -ESTALE: no; -EPIPE: it is dead. The worker
+ * waits for that at the gate before it does anything that others could notice. */
 static int compare_privileges(mproc_process *process, const mpx_server_view *server) {
   mpx_privilege now;
   int r = mpx_os_privilege_get(&now);
@@ -49,6 +50,9 @@ static int compare_privileges(mproc_process *process, const mpx_server_view *ser
   bool same = true;
   for (size_t i = 0; i < sizeof now.words / sizeof now.words[0]; i++)
     same = same && now.words[i] == server->open->privilege.words[i];
+  /* what was read is this server's, and not that of one which took the page of a dead one */
+  if (atomic_load(&server->open->owner) != server->member)
+    return -EPIPE;
   if (same)
     return 0;
   mpx_log(MPROC_LOG_INFO,
@@ -115,11 +119,20 @@ static int await_birth(mproc_process *process, const mpx_server_view *server, in
   }
 }
 
-/* The pid was the worker's when we looked if its end had not been taken by then. */
-static int open_sentinel(mpx_child *child, mpx_slot *slot) {
+/* Whether the pid was the worker's just now: a living server had not taken its end yet, or it
+ * lives. When a server is dead, whoever inherited its workers takes their ends. */
+static bool still_had_pid(mproc_process *process, const mpx_slot *slot) {
+  mpx_header *header = mpx_family_header();
+  return atomic_load_explicit(&slot->relay, memory_order_acquire) == MPX_RELAY_NONE &&
+         (!mpx_member_is_dead(header, process->server) ||
+          !mpx_member_is_dead(header, process->member));
+}
+
+static int open_sentinel(mproc_process *process, mpx_slot *slot) {
+  mpx_child *child = &process->child;
   int r = mpx_os_process_open(child->pid, &child->sentinel);
   child->pidfd = r == 0;
-  if (r != -ESRCH && atomic_load_explicit(&slot->relay, memory_order_acquire) == MPX_RELAY_NONE)
+  if (r != -ESRCH && still_had_pid(process, slot))
     return r;
   mpx_os_child_close(child);
   child->pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
@@ -135,7 +148,7 @@ static int name_child(mproc_process *process) {
     return 0;
   }
   mpx_registry_lock();
-  int r = open_sentinel(child, slot);
+  int r = open_sentinel(process, slot);
   mpx_registry_unlock();
   return r < 0 ? mpx_fail(r, "cannot name '%s': %s%s", process->name, mproc_strerror(r),
                           mpx_os_limit_text(r))
@@ -199,34 +212,39 @@ static int start_by(mproc_process *process, mpx_server *server, int64_t deadline
     mpx_server_drop(server, &view);
   }
   mpx_server_release(&view);
-  return r;
+  return r == -ESTALE && view.is_new ? UNLIKE_US : r;
 }
 
-static int give_up(const mproc_process *process, bool unlike_us) {
-  if (unlike_us)
-    return mpx_fail(MPROC_ESECURE,
-                    "no forkserver can have the privileges of this process for '%s': executing a "
-                    "program changes them (capabilities, saved ids); use fork",
-                    process->name);
-  return mpx_fail(MPROC_ESERVER,
-                  "the forkserver died %d times in a row while it started '%s'; is something "
-                  "killing it (the log says more: MPROC_LOG=info)?",
-                  SERVER_TRIES, process->name);
+static int say_unlike_us(const mproc_process *process) {
+  return mpx_fail(MPROC_ESECURE,
+                  "no forkserver can have the privileges of this process for '%s': executing a "
+                  "program changes them (capabilities, saved ids); use fork",
+                  process->name);
 }
 
 int mpx_start_forkserver(mproc_process *process) {
   int64_t deadline = mpx_start_deadline(process);
-  int unlike_us = 0, r = mpx_executable_check(process);
+  int r = mpx_executable_check(process);
   if (r < 0)
     return r;
   mpx_server *server = process->settings ? process->settings : mpx_server_default();
   if (!server)
     return mpx_fail_code(-ENOMEM, "the forkserver");
-  for (int tries = 0; tries < SERVER_TRIES && unlike_us < UNLIKE_US_TRIES; tries++) {
+  for (int deaths = 0; deaths < SERVER_TRIES; deaths += r == -EPIPE) {
     r = start_by(process, server, deadline);
+    if (r == UNLIKE_US)
+      return say_unlike_us(process);
     if (r != -EPIPE && r != -ESTALE)
       return r;
-    unlike_us += r == -ESTALE;
+    if (r == -ESTALE && mpx_os_now() >= deadline)
+      return mpx_fail(
+          -ETIMEDOUT,
+          "'%s' got no forkserver in time: threads with different privileges replace it "
+          "again and again",
+          process->name);
   }
-  return give_up(process, unlike_us >= UNLIKE_US_TRIES);
+  return mpx_fail(MPROC_ESERVER,
+                  "the forkserver died %d times in a row while it started '%s'; is something "
+                  "killing it (the log says more: MPROC_LOG=info)?",
+                  SERVER_TRIES, process->name);
 }

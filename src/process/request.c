@@ -224,7 +224,7 @@ static int seal_body(mproc_process *process, const mpx_os_bytes parts[2]) {
 static bool take_spare(const mpx_server_view *server) {
   _Atomic uint64_t *idle = &server->open->idle;
   uint64_t seen = atomic_load_explicit(idle, memory_order_relaxed);
-  while ((uint32_t)seen > 0 && seen >> 32 == (uint32_t)server->member)
+  while ((uint32_t)seen > 0 && seen >> 32 == mpx_idle_tag(server->member))
     if (atomic_compare_exchange_weak_explicit(idle, &seen, seen - 1, memory_order_acq_rel,
                                               memory_order_relaxed))
       return true;
@@ -249,8 +249,11 @@ static int post(mproc_process *process, const mpx_server_view *server, bool spar
       {request, sizeof *request}, {body->bytes, body->used}, {process->arg, process->arg_size}};
   size_t count = request->sealed ? 1 : 3;
   int r = -EPIPE;
-  if (spares && take_spare(server))
+  if (spares && take_spare(server)) {
     r = mpx_os_channel_post(server->spares, parts, count, list->items, list->count, deadline);
+    if (r < 0)
+      mpx_idle_add(server->open, server->member, 1);
+  }
   if (r < 0)
     r = mpx_os_channel_post(server->door, parts, count, list->items, list->count, deadline);
   if (r == -EBADF)

@@ -132,6 +132,7 @@ static _Noreturn void serve_all(void) {
     take_requests();
     mpx_workers_reap();
     mpx_spares_refill();
+    mpx_spares_count();
   }
   mpx_os_exit_now(0);
 }
@@ -197,7 +198,7 @@ static void settle(const mpx_boot_record *record) {
   mpx_serve.spare_count = record->spares;
   mpx_serve.open->spare_count = (uint32_t)record->spares;
   mpx_serve.refill_at = record->spares > 0 ? 0 : MPX_NEVER;
-  atomic_store(&mpx_serve.open->idle, (mpx_serve.member & 0xffffffff) << 32);
+  atomic_store(&mpx_serve.open->idle, (uint64_t)mpx_idle_tag(mpx_serve.member) << 32);
   for (int i = 0; i < MPX_SPARES_MAX; i++)
     atomic_store(&mpx_serve.open->spares[i], 0);
   (void)mpx_client_know(mpx_table_slot(mpx_serve.header, mpx_serve.member)->parent);
@@ -221,6 +222,7 @@ void mpx_server_run(const mpx_boot_record *record, const void *body) {
     mpx_os_exit_now(1);
   }
   int threads = count_threads();
+  mpx_serve.has_threads = threads > 1;
   if (threads > 1)
     (void)snprintf(warning, sizeof warning,
                    "the preload functions left %d threads behind in the forkserver: workers have "

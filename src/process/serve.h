@@ -35,6 +35,10 @@ typedef struct mpx_serving {
   int64_t pid;
   int spare_count;
   int64_t refill_at; /* MPX_NEVER: all spares are there */
+  bool has_threads;  /* that a preload function left */
+  int64_t look_at;   /* when workers are looked at one by one, because of them */
+  int64_t count_at;  /* when the idle spares are counted again */
+  bool was_low;      /* the count was, last time */
   mpx_client *clients;
   size_t client_count, client_capacity;
   mpx_worker *workers;
@@ -82,5 +86,7 @@ int mpx_spares_waiting(void);
 /* Spares that took a request: who asked must be watched. */
 void mpx_spares_notice(void);
 void mpx_spares_refill(void);
+/* Sets the count of those that wait right, now and then. */
+void mpx_spares_count(void);
 
 #endif

@@ -34,6 +34,7 @@ static _Noreturn void run_spare(int place) {
     if (!mpx_serve.received.is_ours || mpx_serve.received.cut ||
         !mpx_request_is_sound(request, &mpx_serve.received) || request->kind != MPX_REQUEST_START) {
       mpx_serve_close_received();
+      mpx_idle_add(mpx_serve.open, mpx_serve.member, 1);
       continue;
     }
     atomic_store_explicit(self, request->member, memory_order_release);
@@ -78,14 +79,20 @@ static bool add_spare(void) {
   return true;
 }
 
-/* The count is a hint that a killed spare or starter leaves wrong: set right while no request is
- * under way. */
-static void count_again(void) {
+/* The count is a hint that a killed spare or starter leaves wrong. Set right while no request is
+ * under way; upwards only if it was too low before, for a spare counts itself. */
+void mpx_spares_count(void) {
   mpx_poll_item queue = {.handle = mpx_serve.spares};
+  int64_t now = mpx_os_now();
+  if (mpx_serve.spare_count == 0 || now < mpx_serve.count_at)
+    return;
+  mpx_serve.count_at = now + MPX_SERVE_LOOK_NS;
   int waiting = mpx_spares_waiting();
-  uint64_t seen = atomic_load(&mpx_serve.open->idle);
-  if (mpx_os_poll(&queue, 1, 0) == 0 && (uint32_t)seen > (uint32_t)waiting)
-    mpx_idle_add(mpx_serve.open, mpx_serve.member, waiting - (int)(uint32_t)seen);
+  int idle = (int)(uint32_t)atomic_load(&mpx_serve.open->idle);
+  bool quiet = mpx_os_poll(&queue, 1, 0) == 0, low = idle < waiting;
+  if (quiet && (idle > waiting || (low && mpx_serve.was_low)))
+    mpx_idle_add(mpx_serve.open, mpx_serve.member, waiting - idle);
+  mpx_serve.was_low = quiet && low;
 }
 
 /* Spares that took a request: who asked must be watched. */
@@ -108,14 +115,14 @@ void mpx_spares_notice(void) {
   }
 }
 
+/* One at a time: requests and ended workers come in between. */
 void mpx_spares_refill(void) {
-  if (mpx_serve.refill_at > mpx_os_now())
+  int64_t now = mpx_os_now();
+  if (mpx_serve.refill_at > now)
     return;
-  mpx_serve.refill_at = MPX_NEVER;
-  for (int missing = mpx_serve.spare_count - mpx_spares_waiting(); missing > 0; missing--)
-    if (!add_spare()) {
-      mpx_serve.refill_at = mpx_os_now() + MPX_SERVE_LOOK_NS;
-      return;
-    }
-  count_again();
+  int missing = mpx_serve.spare_count - mpx_spares_waiting();
+  if (missing > 0 && !add_spare())
+    mpx_serve.refill_at = now + MPX_SERVE_LOOK_NS;
+  else
+    mpx_serve.refill_at = missing > 1 ? now : MPX_NEVER;
 }

@@ -115,7 +115,8 @@ static void end_member(mpx_member member, const mpx_exit *status) {
 /* Of two workers that were asked for the same slot the slower was called off: it ends by itself,
  * and its end is not that of the member. */
 static void bury_worker(mpx_worker *one) {
-  mpx_exit status;
+  /* stays so when somebody else has waited for it: a thread of the user's */
+  mpx_exit status = {.state = MPROC_STATE_UNKNOWN, .code = -1};
   mpx_member member = mpx_worker_member(one);
   mpx_slot *slot = mpx_table_slot(mpx_serve.header, member);
   int64_t owner = slot && slot->server == mpx_family_self() ? atomic_load(&slot->pid) : -1;
@@ -123,22 +124,31 @@ static void bury_worker(mpx_worker *one) {
     atomic_store_explicit(&slot->relay, MPX_RELAY_REAPING, memory_order_release);
   if (mpx_os_reaper_take(one->pid, &status) == 0)
     return;
-  if (owner == one->pid || (owner == 0 && status.state == MPROC_STATE_SIGNALED))
+  bool called_off = status.state == MPROC_STATE_EXITED && status.code == 0;
+  if (owner == one->pid || (owner == 0 && !called_off))
     end_member(member, &status);
   mpx_spare_gone(one);
   *one = mpx_serve.workers[--mpx_serve.worker_count];
 }
 
+static void reap_each(void) {
+  for (size_t i = mpx_serve.worker_count; i-- > 0;)
+    if (mpx_os_reaper_has_ended(mpx_serve.workers[i].pid))
+      bury_worker(&mpx_serve.workers[i]);
+}
+
 void mpx_workers_reap(void) {
-  int64_t pid;
+  int64_t pid, now = mpx_os_now();
   while ((pid = mpx_os_reaper_peek()) != 0) {
     mpx_worker *one = find_worker(pid);
     if (!one) { /* a child of the user's own code hides the others: ask for each */
-      for (size_t i = mpx_serve.worker_count; i-- > 0;)
-        if (mpx_os_reaper_has_ended(mpx_serve.workers[i].pid))
-          bury_worker(&mpx_serve.workers[i]);
+      reap_each();
       return;
     }
     bury_worker(one);
+  }
+  if (mpx_serve.has_threads && now >= mpx_serve.look_at) { /* one of which may have waited */
+    mpx_serve.look_at = now + MPX_SERVE_LOOK_NS;
+    reap_each();
   }
 }

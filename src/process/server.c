@@ -46,7 +46,7 @@ void mpx_idle_add(mpx_server_public *open, mpx_member server, int change) {
   uint64_t seen = atomic_load_explicit(&open->idle, memory_order_relaxed), next;
   do {
     int64_t count = (int64_t)(uint32_t)seen + change;
-    if (seen >> 32 != (uint32_t)server)
+    if (seen >> 32 != mpx_idle_tag(server))
       return;
     next = (seen >> 32) << 32 | (uint32_t)(count < 0 ? 0 : count);
   } while (!atomic_compare_exchange_weak_explicit(&open->idle, &seen, next, memory_order_acq_rel,
@@ -514,6 +514,7 @@ static int wait_for_turn(mpx_server *server, int64_t deadline, mpx_server_view *
 int mpx_server_use(mpx_server *server, int64_t deadline, mpx_server_view *ret_view) {
   mpx_instance *made = NULL;
   int r = wait_for_turn(server, deadline, ret_view);
+  ret_view->is_new = false;
   if (r != 0)
     return r < 0 ? r : 0;
   r = start(server, deadline, &made);
@@ -523,6 +524,7 @@ int mpx_server_use(mpx_server *server, int64_t deadline, mpx_server_view *ret_vi
   if (made)
     hold(made, ret_view);
   mpx_registry_unlock();
+  ret_view->is_new = r == 0;
   return r;
 }
 

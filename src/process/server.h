@@ -16,7 +16,7 @@ typedef struct mpx_server_public {
   mpx_privilege privilege;  /* server, before it answers */
   mpx_surroundings surroundings;
   uint64_t environment; /* hash of what it was given */
-  /* Spares that wait: the owner's generation above, their count below. Server +1, starter -1. */
+  /* Spares that wait: the owner's tag above, their count below. Server +1, starter -1. */
   _Atomic uint64_t idle;
   uint32_t spare_count;
   _Atomic mpx_member spares[MPX_SPARES_MAX]; /* what each became: the spare; 0: it waits */
@@ -32,6 +32,7 @@ typedef struct mpx_server_view {
   mproc_handle spares;
   mpx_member member;
   mpx_server_public *open; /* its public part */
+  bool is_new;             /* this call has started it */
 } mpx_server_view;
 
 /* The server for these settings, made known; strings and arrays are copied. NULL: -ENOMEM. */
@@ -56,6 +57,10 @@ int mpx_server_refresh(mpx_server *server);
 /* In a fresh forked child. */
 void mpx_server_reset_in_child(void);
 
+/* Tells the owners of a page apart. */
+static inline uint32_t mpx_idle_tag(mpx_member server) {
+  return mpx_member_slot(server) << 19 ^ (uint32_t)server;
+}
 /* Counts spares of this very server, never below zero. */
 void mpx_idle_add(mpx_server_public *open, mpx_member server, int change);
 

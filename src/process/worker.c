@@ -125,6 +125,8 @@ static int fail_stage(int r, const mpx_launch *launch, mpx_stage stage) {
 /* What a forked child would have by nature. */
 static int take_surroundings(const mpx_worker_call *call, const job *all) {
   mpx_stage stage = MPX_STAGE_STREAMS;
+  if (call->is_spare)
+    mpx_os_reaper_forget_signals(); /* of the group that it waited in */
   int r = mpx_os_streams_install(all->streams);
   if (r == 0) {
     stage = MPX_STAGE_PARENT;

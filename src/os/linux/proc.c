@@ -62,7 +62,7 @@ int64_t mpx_os_start_time(int64_t pid) {
 
 bool mpx_os_process_is_alive(int64_t pid, int64_t start_time) {
   mpx_proc_stat stat;
-  if (pid <= 0 || pid > INT32_MAX)
+  if (pid <= 0 || pid > INT32_MAX || start_time == -ESRCH)
     return false;
   int r = read_stat(pid, &stat);
   if (r == -ESRCH)
@@ -74,7 +74,7 @@ bool mpx_os_process_is_alive(int64_t pid, int64_t start_time) {
   }
   /* A first thread that ended before the others is a zombie in a process that lives. */
   bool ended = stat.state == 'X' || stat.state == 'x' || (stat.state == 'Z' && stat.threads <= 1);
-  return !ended && stat.start_time == start_time;
+  return !ended && (start_time < 0 || stat.start_time == start_time);
 }
 
 /* To those who may not know, the kernel says 0: that counts only for a process of our own user. */

@@ -162,8 +162,12 @@ int mpx_os_process_signal(int64_t pid, int64_t start_time, mproc_handle pidfd, m
 int mpx_os_exit_of_stranger(int64_t pid, mproc_handle pidfd, mpx_exit *ret_exit) {
   int status = 0;
   int r = pidfd == MPX_NO_HANDLE ? 0 : mpx_pidfd_exit_status((int)pidfd, &status);
-  if (r != 1)
+  if (r != 1) {
     r = mpx_proc_zombie_status(pid, &status);
+    /* while the pidfd finds it, the pid is still its own */
+    if (r == 1 && pidfd != MPX_NO_HANDLE && mpx_pidfd_send_signal((int)pidfd, 0) == -ESRCH)
+      r = 0;
+  }
   if (r == 1) {
     mpx_exit result = {.code = -1};
     mpx_take_wait_status(status, &result);
