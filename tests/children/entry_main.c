@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
       return 2;
   }
   run("own", own_entry);
-#if LIBRARY_LINKED
+#ifdef LIBRARY_LINKED
   run("linked", library_entry);
   run("linked-static", library_static_entry());
 #endif

@@ -55,11 +55,21 @@ static void replace_file(const char *path, const char *by) {
 #define BY_ALL(what, code)                                                                         \
   "fork " what " " #code "\nspawn " what " " #code "\nforkserver " what " " #code "\n"
 #define OWN BY_ALL("own", 41)
+#if MPX_STATIC_TESTS
+#define LINKED ""
+#define LOADED(code) ""
+#define LIBRARY(path) NULL
+#define SKIP_WITHOUT_LIBRARIES() SKIP("a static program cannot load libraries")
+#else
 #define LINKED BY_ALL("linked", 44) BY_ALL("linked-static", 44)
 #define LOADED(code) BY_ALL("loaded", code) BY_ALL("loaded-static", code)
+#define LIBRARY(path) path
+#define SKIP_WITHOUT_LIBRARIES() ((void)0)
+#endif
 
 static void check_program(const char *name) {
-  const char *program_path = test_child_path(name), *library = test_child_path("entry_library.so");
+  const char *program_path = test_child_path(name);
+  const char *library = LIBRARY(test_child_path("entry_library.so"));
   CHECK_STR(run_program(COMMAND(program_path, library), NULL, 0), OWN LINKED LOADED(41));
 }
 
@@ -80,24 +90,26 @@ TEST(program_without_build_id) {
 }
 
 TEST(library_without_build_id) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *library = test_child_path("entry_library_no_id.so");
   CHECK_STR(run_program(COMMAND(test_child_path("entry_main_no_id"), library), NULL, 0),
             OWN LINKED LOADED(42));
 }
 
 TEST(program_with_mproc_linked_into_it) {
-  const char *library = test_child_path("entry_library.so");
+  const char *library = LIBRARY(test_child_path("entry_library.so"));
   CHECK_STR(run_program(COMMAND(test_child_path("entry_main_static_mproc"), library), NULL, 0),
             OWN LOADED(41));
 }
 
 TEST(program_found_by_a_relative_path) {
   CHECK_EQ(chdir(test_child_path("")), 0);
-  CHECK_STR(run_program(COMMAND("./entry_main", "./entry_library.so"), NULL, 0),
+  CHECK_STR(run_program(COMMAND("./entry_main", LIBRARY("./entry_library.so")), NULL, 0),
             OWN LINKED LOADED(41));
 }
 
 TEST(program_run_by_the_loader) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *loader = "/lib64/ld-linux-x86-64.so.2";
   if (UNDER_SANITIZER || access(loader, X_OK) < 0)
     SKIP("no loader of this name, or a sanitizer that takes it for a leak");
@@ -117,6 +129,7 @@ static mproc_entry *load_entry(const char *path) {
 }
 
 EACH_METHOD(entries_of_two_loaded_libraries) {
+  SKIP_WITHOUT_LIBRARIES();
   mproc_entry *first = load_entry(test_child_path("entry_library.so"));
   mproc_entry *second = load_entry(test_child_path("entry_library_other.so"));
   mproc_entry *third = load_entry(test_child_path("entry_library_no_id.so"));
@@ -133,6 +146,7 @@ static int spawn_again(void *arg, size_t size) {
 }
 
 EACH_METHOD(library_loaded_by_a_child) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *path = test_child_path("entry_library.so");
   CHECK_EQ(run_child(method, spawn_again, path, strlen(path) + 1), 41);
 }
@@ -151,6 +165,7 @@ static void check_start_fails(mproc_entry *entry, int code, const char *file, co
 }
 
 TEST(library_replaced_on_disk) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *path = test_tmp_path("library.so");
   copy_file(test_child_path("entry_library.so"), path, 0755);
   mproc_entry *entry = load_entry(path);
@@ -161,6 +176,7 @@ TEST(library_replaced_on_disk) {
 }
 
 TEST(library_replaced_by_the_same_build) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *path = test_tmp_path("library.so");
   copy_file(test_child_path("entry_library.so"), path, 0755);
   mproc_entry *entry = load_entry(path);
@@ -171,6 +187,7 @@ TEST(library_replaced_by_the_same_build) {
 }
 
 TEST(library_removed_from_disk) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *path = test_tmp_path("library.so");
   copy_file(test_child_path("entry_library.so"), path, 0755);
   mproc_entry *entry = load_entry(path);
@@ -252,6 +269,7 @@ static int use_both_copies(void *arg, size_t size) {
 }
 
 EACH_METHOD(plugin_with_its_own_copy_of_mproc) {
+  SKIP_WITHOUT_LIBRARIES();
   CHECK_EQ(run_child("fork", use_both_copies, method, strlen(method) + 1), 61);
   CHECK_EQ(run_child("spawn", use_both_copies, method, strlen(method) + 1), 61);
 }
@@ -270,6 +288,7 @@ TEST(own_entry_needs_mproc_init) {
 }
 
 TEST(helper_runs_entries_of_libraries) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *host = test_child_path("no_init_main"),
              *library = test_child_path("entry_library.so");
   CHECK_STR(run_program(COMMAND(host, "fork", library), NULL, 0), "41\n");
@@ -278,6 +297,7 @@ TEST(helper_runs_entries_of_libraries) {
 }
 
 TEST(helper_by_option_and_by_variable) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *host = test_child_path("no_init_main"),
              *library = test_child_path("entry_library.so");
   const char *helper = test_tmp_path("my-helper");
@@ -294,6 +314,7 @@ TEST(helper_by_option_and_by_variable) {
 }
 
 TEST(helper_that_is_missing) {
+  SKIP_WITHOUT_LIBRARIES();
   const char *host = test_child_path("no_init_main"),
              *library = test_child_path("entry_library.so");
   const char *text =
@@ -306,6 +327,7 @@ TEST(helper_that_is_missing) {
 }
 
 TEST(helper_started_by_hand) {
+  SKIP_WITHOUT_LIBRARIES();
   CHECK_STR(run_program(COMMAND(test_child_path("mproc-helper")), NULL, 2), "");
 }
 
