@@ -159,7 +159,7 @@ TEST(preload_that_hangs_leaves_no_process) {
   mproc_process *process = create_with(&options, return_code, &zero, sizeof zero);
   for (int i = 0; i < 3; i++)
     CHECK_EQ(mproc_process_start(process), -ETIMEDOUT);
-  for (int64_t end = now_ms() + GONE_MS; children_of(getppid(), pids, 64) > before; sleep_ms(5))
+  for (int64_t end = end_of_wait(GONE_MS); children_of(getppid(), pids, 64) > before; sleep_ms(5))
     CHECK(now_ms() < end);
   CHECK_EQ(mproc_process_close(process), 0);
   mproc_context_destroy(context);
