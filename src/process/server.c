@@ -460,7 +460,9 @@ static int start(mpx_server *server, int64_t deadline, mpx_instance **ret_instan
     goto finish;
   }
   for (int tries = 0; tries < MPX_ADDRESS_TRIES; tries++) {
-    *plan = (launch_plan){.ends = {MPX_NO_HANDLE, MPX_NO_HANDLE, MPX_NO_HANDLE, MPX_NO_HANDLE}};
+    memset(plan, 0, sizeof *plan); /* too large for a compound literal: stacks may be small */
+    for (int i = 0; i < 4; i++)
+      plan->ends[i] = MPX_NO_HANDLE; /* those of the last try were closed */
     r = launch(server, plan, deadline);
     clean_up(server, plan, r < 0);
     if (r != -EEXIST)
