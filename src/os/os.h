@@ -133,6 +133,8 @@ bool mpx_os_is_privileged(void);
 bool mpx_os_has_mixed_ids(void);
 /* Threads of this process; -ENOSYS where nobody can tell. */
 int mpx_os_thread_count(void);
+/* Whether all of them but the caller sleep right now; true where nobody can tell. */
+bool mpx_os_other_threads_sleep(void);
 
 /* ---- a lock whose owner may die -------------------------------------------------------------- */
 

@@ -62,7 +62,7 @@ static int take_options(const mproc_init_options *options) {
   int r = mpx_check_reserved(options->reserved, "mproc_init_options");
   if (r < 0)
     return r;
-  char *helper;
+  char *helper = NULL;
   r = mpx_copy_string(&helper, options->helper);
   if (r < 0)
     return r;

@@ -168,7 +168,9 @@ static int begin(const mpx_boot_record *record, const mpx_function *functions) {
   mproc_context_options settings = {
       .preload = preload, .preload_count = count, .spares = record->spares};
   const mproc_handle doors[] = {record->doors[0], record->doors[2]};
-  int r = preload ? 0 : mpx_fail_code(-ENOMEM, "the forkserver");
+  int r = 0;
+  if (!preload)
+    return mpx_fail_code(-ENOMEM, "the forkserver");
   mpx_serve.open = record->open;
   for (size_t i = 0; i < count && r == 0; i++)
     r = run_preload(record, functions, i, &preload[i]);
@@ -204,11 +206,15 @@ static void settle(const mpx_boot_record *record) {
   (void)mpx_client_know(mpx_table_slot(mpx_serve.header, mpx_serve.member)->parent);
 }
 
-/* A thread that was joined still counts for a moment: who joins is woken before it is gone. */
+/* A thread that was joined still counts for a moment: who joins is woken before it is gone. One
+ * that stays may be on its way to sleep: a copy of it in the middle of something would be a
+ * worker's for ever. */
 static int count_threads(void) {
-  int64_t until = mpx_os_now() + MPX_SERVE_LOOK_NS;
+  int64_t until = mpx_os_now() + MPX_SERVE_LOOK_NS, latest = until + MPX_NS_PER_S;
   int threads = mpx_os_thread_count();
   for (; threads > 1 && mpx_os_now() < until; threads = mpx_os_thread_count())
+    mpx_os_sleep(MPX_NS_PER_MS);
+  while (threads > 1 && !mpx_os_other_threads_sleep() && mpx_os_now() < latest)
     mpx_os_sleep(MPX_NS_PER_MS);
   return threads;
 }

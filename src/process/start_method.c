@@ -21,21 +21,28 @@ const char *mpx_method_name(mpx_method method) {
   return method == MPX_METHOD_UNSET ? NULL : names[method];
 }
 
-int mproc_get_all_start_methods(const char *const **ret_names) {
+/* The default first, NULL behind the last. */
+static const char *const *available(void) {
   static const char *const all[] = {"fork", "spawn", "forkserver", NULL};
-  static const char *const with_fork[] = {"fork", "spawn", NULL};
+  static const char *const without_server[] = {"fork", "spawn", NULL};
   static const char *const without_fork[] = {"spawn", NULL};
-  int r = mpx_check_not_null(ret_names, "ret_names");
+  if (!mpx_os_has_fork())
+    return without_fork;
+  return mpx_os_can_send_handles() ? all : without_server;
+}
+
+int mproc_get_all_start_methods(const char *const **ret_names) {
+  int count = 0, r = mpx_check_not_null(ret_names, "ret_names");
   if (r < 0)
     return r;
-  bool server = mpx_os_has_fork() && mpx_os_can_send_handles();
-  *ret_names = server ? all : mpx_os_has_fork() ? with_fork : without_fork;
-  return server ? 3 : mpx_os_has_fork() ? 2 : 1;
+  *ret_names = available();
+  while ((*ret_names)[count])
+    count++;
+  return count;
 }
 
 static const char *list_methods(char *text, size_t size) {
-  const char *const *methods;
-  (void)mproc_get_all_start_methods(&methods);
+  const char *const *methods = available();
   text[0] = '\0';
   for (int i = 0; methods[i]; i++) {
     strncat(text, i ? ", " : "", size - strlen(text) - 1);
@@ -45,9 +52,8 @@ static const char *list_methods(char *text, size_t size) {
 }
 
 int mpx_method_parse(const char *name, const char *source, mpx_method *ret_method) {
-  const char *const *methods;
+  const char *const *methods = available();
   char list[64];
-  (void)mproc_get_all_start_methods(&methods);
   for (int m = MPX_METHOD_FORK; m <= MPX_METHOD_FORKSERVER; m++) {
     if (strcmp(name, names[m]) != 0)
       continue;
@@ -65,13 +71,11 @@ int mpx_method_parse(const char *name, const char *source, mpx_method *ret_metho
 }
 
 static int default_method(mpx_method *ret_method, const char **ret_reason) {
-  const char *const *methods;
   const char *wish = mpx_setting("MPROC_START_METHOD");
   *ret_reason = wish ? "MPROC_START_METHOD" : "the default of this system";
   if (wish)
     return mpx_method_parse(wish, "MPROC_START_METHOD", ret_method);
-  (void)mproc_get_all_start_methods(&methods);
-  return mpx_method_parse(methods[0], "default", ret_method);
+  return mpx_method_parse(available()[0], "default", ret_method);
 }
 
 int mpx_method_in_use(mpx_method *ret_method) {

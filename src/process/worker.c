@@ -195,8 +195,11 @@ static int set_inherited(const job *all) {
   size_t count = all->request->inherit_count;
   mproc_inherit *list = calloc(count + 1, sizeof *list);
   mproc_handle *handles = calloc(count + 1, sizeof *handles);
-  if (!list || !handles)
+  if (!list || !handles) {
+    free(list);
+    free(handles);
     return mpx_fail_code(-ENOMEM, "passing the descriptors");
+  }
   memcpy(handles, all->named, all->named_count * sizeof *handles);
   int r = drain_channel(all, handles);
   for (size_t i = 0; i < count; i++) {
@@ -206,7 +209,7 @@ static int set_inherited(const job *all) {
   }
   free(handles);
   mpx_inherited_set(list, count);
-  return r;
+  return r; /* NOLINT(clang-analyzer-unix.Malloc): the list is the process's for good */
 }
 
 static int resolve_entry(const job *all, mproc_entry **ret_entry) {

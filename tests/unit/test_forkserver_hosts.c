@@ -50,8 +50,40 @@ TEST(thread_that_waits_for_all_children) {
     mproc_status status = end_of(killed); /* nobody has its status now, or the server was first */
     CHECK(status.state == MPROC_STATE_UNKNOWN || status.signal == SIGKILL);
     mproc_context_destroy(context);
-    CHECK(gone_within(server, GONE_MS));
+    CHECK(gone_within(server, JOIN_MS));
   }
+}
+
+/* ---- a thread in the middle of something ----------------------------------------------------- */
+
+static _Atomic bool in_the_middle;
+
+static void *work_and_sleep(void *nothing) {
+  for (int64_t end = now_ms() + 300; now_ms() < end;)
+    continue;
+  in_the_middle = false;
+  for (;;)
+    pause();
+  return nothing;
+}
+
+static int preload_busy_thread(void) {
+  pthread_t thread;
+  in_the_middle = true;
+  return pthread_create(&thread, NULL, work_and_sleep, NULL);
+}
+
+static int say_in_the_middle(void *arg, size_t size) {
+  (void)arg, (void)size;
+  return in_the_middle;
+}
+
+/* Workers are copied when it sleeps: else its work would be half done in each of them for ever. */
+TEST(threads_of_a_preload_come_to_rest_first) {
+  mproc_preload *const preload[] = {preload_busy_thread};
+  mproc_context *context = new_context(preload, 1, 0);
+  check_exited(ask_context(context, say_in_the_middle, NULL, 0), 0);
+  mproc_context_destroy(context);
 }
 
 /* ---- a worker that never takes its slot ------------------------------------------------------ */

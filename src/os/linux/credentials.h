@@ -22,8 +22,8 @@ void mpx_ids_get(mpx_ids *ret_ids);
 bool mpx_capabilities_get(mpx_capability_sets *ret_sets);
 
 /* Whether that changes ids, which makes the memory undumpable, for all that share it. */
-bool mpx_credentials_change_ids(const mpx_credentials *wanted);
+bool mpx_credentials_change_ids(const mpx_credentials *credentials);
 /* Before an exec: what is to be there after it, as far as that is possible. [child] */
-void mpx_credentials_before_exec(const mpx_credentials *wanted, mproc_handle record);
+void mpx_credentials_before_exec(const mpx_credentials *credentials, mproc_handle record);
 
 #endif

@@ -4,6 +4,7 @@
 #include "os/linux/kernel.h"
 #include "os/os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -99,6 +100,26 @@ int mpx_os_thread_count(void) {
   mpx_proc_stat stat;
   int r = read_stat(getpid(), &stat);
   return r < 0 ? -ENOSYS : stat.threads;
+}
+
+static bool thread_sleeps(const char *tid) {
+  char path[64], text[1024];
+  mpx_proc_stat stat;
+  (void)snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", tid);
+  return mpx_os_read_file(path, text, sizeof text) < 0 || mpx_proc_parse_stat(text, &stat) < 0 ||
+         stat.state != 'R';
+}
+
+bool mpx_os_other_threads_sleep(void) {
+  DIR *folder = opendir("/proc/self/task");
+  bool sleep = true;
+  if (!folder)
+    return true;
+  for (struct dirent *entry; sleep && (entry = readdir(folder));)
+    if (entry->d_name[0] != '.' && atoll(entry->d_name) != syscall(SYS_gettid))
+      sleep = thread_sleeps(entry->d_name);
+  (void)closedir(folder);
+  return sleep;
 }
 
 bool mpx_os_is_main_thread(void) {
