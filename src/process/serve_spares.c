@@ -39,9 +39,8 @@ static _Noreturn void run_spare(int place) {
     }
     atomic_store_explicit(self, request->member, memory_order_release);
     mpx_worker_run(&call); /* returns from one that was called off */
-    mpx_serve_close_received();
-    atomic_store_explicit(self, 0, memory_order_release);
-    mpx_idle_add(mpx_serve.open, mpx_serve.member, 1);
+    /* The server may have replaced us already: one that waited again would be one too many. */
+    mpx_os_exit_now(0);
   }
 }
 

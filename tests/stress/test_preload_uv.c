@@ -67,9 +67,22 @@ TEST_LIMIT(pool_of_the_preload, 120) {
   mproc_context_destroy(context);
 }
 
+static void close_timer(uv_timer_t *timer) {
+  uv_close((uv_handle_t *)timer, NULL);
+}
+
+/* A thread of the pool may tell the loop of what the loop has found already. Such a message is lost
+ * in uv_loop_fork() of libuv 1.44, which waits for it ever after: so it is taken here. */
+static int take_late_messages(void) {
+  static uv_timer_t timer;
+  return uv_timer_init(&kept_loop, &timer) != 0 ||
+         uv_timer_start(&timer, close_timer, 300, 0) != 0 ||
+         uv_run(&kept_loop, UV_RUN_DEFAULT) != 0;
+}
+
 /* A loop that lives on belongs to the server, and becomes a worker's by uv_loop_fork(). */
 static int preload_loop(void) {
-  return uv_loop_init(&kept_loop) != 0 || sum_by_pool(&kept_loop, 7) < 0;
+  return uv_loop_init(&kept_loop) != 0 || sum_by_pool(&kept_loop, 7) < 0 || take_late_messages();
 }
 
 static int work_by_kept_loop(void *arg, size_t size) {
