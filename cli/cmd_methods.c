@@ -2,6 +2,7 @@
 #include "methods.h"
 
 #include <mproc/mproc.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,14 +55,14 @@ static const char *system_reason(const char *name) {
 
 static void print_reason(const method_list *list) {
   const char *variable = getenv("MPROC_START_METHOD");
+  bool by_variable = variable && strcmp(variable, list->default_name) == 0;
   char text[512];
-  if (variable && strcmp(variable, list->default_name) == 0 &&
-      strcmp(variable, list->system_default) == 0)
+  if (by_variable && strcmp(variable, list->system_default) == 0)
     snprintf(text, sizeof text,
              "%s is the default because MPROC_START_METHOD is set to it, and would be without that "
              "too.",
              list->default_name);
-  else if (variable && strcmp(variable, list->default_name) == 0)
+  else if (by_variable)
     snprintf(text, sizeof text,
              "%s is the default because MPROC_START_METHOD is set to it. Without that it would be "
              "%s.",

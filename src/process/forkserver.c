@@ -22,8 +22,6 @@
 
 /* A server may be killed at any time, but hardly at each start. */
 enum { SERVER_TRIES = 5 };
-/* The server that this very call has started has other privileges than we: so would all others. */
-#define UNLIKE_US INT32_MIN
 #define LOOK_NS (100 * MPX_NS_PER_MS)
 /* A spare that has not taken the slot by then was killed or stopped with the request. */
 #define SPARE_PATIENCE_NS (100 * MPX_NS_PER_MS)
@@ -198,6 +196,13 @@ static int start_once(mproc_process *process, const mpx_server_view *server, int
   return mpx_start_finish(process, r);
 }
 
+static int say_unlike_us(const mproc_process *process) {
+  return mpx_fail(MPROC_ESECURE,
+                  "no forkserver can have the privileges of this process for '%s': executing a "
+                  "program changes them (capabilities, saved ids); use fork",
+                  process->name);
+}
+
 static int start_by(mproc_process *process, mpx_server *server, int64_t deadline) {
   mpx_server_view view;
   int r = mpx_server_use(server, deadline, &view);
@@ -212,14 +217,8 @@ static int start_by(mproc_process *process, mpx_server *server, int64_t deadline
     mpx_server_drop(server, &view);
   }
   mpx_server_release(&view);
-  return r == -ESTALE && view.is_new ? UNLIKE_US : r;
-}
-
-static int say_unlike_us(const mproc_process *process) {
-  return mpx_fail(MPROC_ESECURE,
-                  "no forkserver can have the privileges of this process for '%s': executing a "
-                  "program changes them (capabilities, saved ids); use fork",
-                  process->name);
+  /* If the one that this very call has started is unlike us, so would be all others. */
+  return r == -ESTALE && view.is_new ? say_unlike_us(process) : r;
 }
 
 int mpx_start_forkserver(mproc_process *process) {
@@ -232,8 +231,6 @@ int mpx_start_forkserver(mproc_process *process) {
     return mpx_fail_code(-ENOMEM, "the forkserver");
   for (int deaths = 0; deaths < SERVER_TRIES; deaths += r == -EPIPE) {
     r = start_by(process, server, deadline);
-    if (r == UNLIKE_US)
-      return say_unlike_us(process);
     if (r != -EPIPE && r != -ESTALE)
       return r;
     if (r == -ESTALE && mpx_os_now() >= deadline)

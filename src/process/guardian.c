@@ -220,17 +220,18 @@ int mpx_guardian_watch(mproc_process *process) {
   int r = guardian.channel == MPX_NO_HANDLE
               ? -EPIPE /* another thread failed to replace it */
               : send_ward(guardian.channel, child->pid, pidfd_of(child));
-  bool gone = r == -EPIPE || r == -ETIMEDOUT;
-  int replaced = gone ? replace() : 0; /* says why not */
-  if (gone && replaced == 0)
-    r = send_ward(guardian.channel, child->pid, pidfd_of(child));
+  bool is_said = false;
+  if (r == -EPIPE || r == -ETIMEDOUT) {
+    r = replace();
+    is_said = r < 0;
+    if (r == 0)
+      r = send_ward(guardian.channel, child->pid, pidfd_of(child));
+  }
   process->watched = r == 0;
   mpx_os_mutex_unlock(&guardian.lock);
-  if (replaced < 0)
-    return replaced;
-  return r < 0 ? mpx_fail(r, "cannot put the child under the guardian: %s%s", mproc_strerror(r),
-                          mpx_os_limit_text(r))
-               : 0;
+  return r < 0 && !is_said ? mpx_fail(r, "cannot put the child under the guardian: %s%s",
+                                      mproc_strerror(r), mpx_os_limit_text(r))
+                           : r;
 }
 
 void mpx_guardian_reset_in_child(void) {

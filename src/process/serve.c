@@ -117,6 +117,18 @@ static void wait_for_news(mpx_poll_item *polls) {
   (void)mpx_os_reaper_poll(polls, mpx_serve.client_count + 1, until);
 }
 
+/* What nobody tells us of. */
+static void look_around(void) {
+  int64_t now = mpx_os_now();
+  if (now < mpx_serve.look_at)
+    return;
+  mpx_serve.look_at = now + MPX_SERVE_LOOK_NS;
+  if (mpx_serve.has_threads)
+    mpx_workers_reap_each();
+  if (mpx_serve.spare_count > 0)
+    mpx_spares_count();
+}
+
 static _Noreturn void serve_all(void) {
   mpx_poll_item *polls = NULL;
   size_t capacity = 0;
@@ -132,7 +144,7 @@ static _Noreturn void serve_all(void) {
     take_requests();
     mpx_workers_reap();
     mpx_spares_refill();
-    mpx_spares_count();
+    look_around();
   }
   mpx_os_exit_now(0);
 }

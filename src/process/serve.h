@@ -35,10 +35,9 @@ typedef struct mpx_serving {
   int64_t pid;
   int spare_count;
   int64_t refill_at; /* MPX_NEVER: all spares are there */
+  int64_t look_at;   /* when workers and spares are looked at without a cause */
   bool has_threads;  /* that a preload function left */
-  int64_t look_at;   /* when workers are looked at one by one, because of them */
-  int64_t count_at;  /* when the idle spares are counted again */
-  bool was_low;      /* the count was, last time */
+  bool was_low;      /* the count of idle spares was, last time */
   mpx_client *clients;
   size_t client_count, client_capacity;
   mpx_worker *workers;
@@ -76,6 +75,8 @@ void mpx_worker_refuse(int code);
 void mpx_worker_start(const mpx_request *request);
 /* Waits for all that ended, and writes down how. */
 void mpx_workers_reap(void);
+/* Asks for each: a thread of the user's may have waited for some. */
+void mpx_workers_reap_each(void);
 
 /* ---- serve_spares.c */
 
@@ -86,7 +87,7 @@ int mpx_spares_waiting(void);
 /* Spares that took a request: who asked must be watched. */
 void mpx_spares_notice(void);
 void mpx_spares_refill(void);
-/* Sets the count of those that wait right, now and then. */
+/* Sets the count of those that wait right. */
 void mpx_spares_count(void);
 
 #endif

@@ -82,10 +82,6 @@ static bool add_spare(void) {
  * under way; upwards only if it was too low before, for a spare counts itself. */
 void mpx_spares_count(void) {
   mpx_poll_item queue = {.handle = mpx_serve.spares};
-  int64_t now = mpx_os_now();
-  if (mpx_serve.spare_count == 0 || now < mpx_serve.count_at)
-    return;
-  mpx_serve.count_at = now + MPX_SERVE_LOOK_NS;
   int waiting = mpx_spares_waiting();
   int idle = (int)(uint32_t)atomic_load(&mpx_serve.open->idle);
   bool quiet = mpx_os_poll(&queue, 1, 0) == 0, low = idle < waiting;

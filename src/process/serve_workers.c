@@ -131,24 +131,20 @@ static void bury_worker(mpx_worker *one) {
   *one = mpx_serve.workers[--mpx_serve.worker_count];
 }
 
-static void reap_each(void) {
+void mpx_workers_reap_each(void) {
   for (size_t i = mpx_serve.worker_count; i-- > 0;)
     if (mpx_os_reaper_has_ended(mpx_serve.workers[i].pid))
       bury_worker(&mpx_serve.workers[i]);
 }
 
 void mpx_workers_reap(void) {
-  int64_t pid, now = mpx_os_now();
+  int64_t pid;
   while ((pid = mpx_os_reaper_peek()) != 0) {
     mpx_worker *one = find_worker(pid);
     if (!one) { /* a child of the user's own code hides the others: ask for each */
-      reap_each();
+      mpx_workers_reap_each();
       return;
     }
     bury_worker(one);
-  }
-  if (mpx_serve.has_threads && now >= mpx_serve.look_at) { /* one of which may have waited */
-    mpx_serve.look_at = now + MPX_SERVE_LOOK_NS;
-    reap_each();
   }
 }

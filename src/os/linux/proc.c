@@ -102,12 +102,10 @@ int mpx_os_thread_count(void) {
   return r < 0 ? -ENOSYS : stat.threads;
 }
 
-static bool thread_sleeps(const char *tid) {
-  char path[64], text[1024];
+/* /proc shows a thread under its own number, though it does not list it. */
+static bool thread_sleeps(int64_t tid) {
   mpx_proc_stat stat;
-  (void)snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", tid);
-  return mpx_os_read_file(path, text, sizeof text) < 0 || mpx_proc_parse_stat(text, &stat) < 0 ||
-         stat.state != 'R';
+  return read_stat(tid, &stat) < 0 || stat.state != 'R';
 }
 
 bool mpx_os_other_threads_sleep(void) {
@@ -115,9 +113,10 @@ bool mpx_os_other_threads_sleep(void) {
   bool sleep = true;
   if (!folder)
     return true;
-  for (struct dirent *entry; sleep && (entry = readdir(folder));)
-    if (entry->d_name[0] != '.' && atoll(entry->d_name) != syscall(SYS_gettid))
-      sleep = thread_sleeps(entry->d_name);
+  for (struct dirent *entry; sleep && (entry = readdir(folder));) {
+    int64_t tid = atoll(entry->d_name); /* 0: no thread */
+    sleep = tid == 0 || tid == syscall(SYS_gettid) || thread_sleeps(tid);
+  }
   (void)closedir(folder);
   return sleep;
 }

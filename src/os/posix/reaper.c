@@ -53,8 +53,8 @@ void mpx_os_reaper_forget_signals(void) {
   const struct timespec at_once = {0};
   sigset_t all;
   (void)sigfillset(&all);
-  while (sigtimedwait(&all, NULL, &at_once) > 0 || errno == EINTR)
-    errno = 0;
+  while (sigtimedwait(&all, NULL, &at_once) > 0)
+    ;
 }
 
 int mpx_os_reaper_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns) {
