@@ -56,6 +56,20 @@ static inline const char *report_of(const mproc_context *context) {
   return reported;
 }
 
+/* Workers of a server with this preload come to their answers. What is logged about its start has
+ * `report` in it; an empty report: it has to be silent. */
+static inline void check_preload(mproc_preload *const *preload, size_t count, const char *report,
+                                 mproc_entry *work) {
+  mproc_context *context = new_context(preload, count, 0);
+  const char *text = report_of(context);
+  if (report[0])
+    CHECK_CONTAINS(text, report);
+  else
+    CHECK_STR(text, "");
+  check_workers(context, work);
+  mproc_context_destroy(context);
+}
+
 /* ThreadSanitizer gives up in a child that makes threads and was forked beside others. */
 static inline void skip_under_tsan(void) {
   if (TEST_HAS_TSAN)

@@ -90,10 +90,7 @@ static void skip_where_malloc_is_another(void) {
 TEST_LIMIT(threads_that_ended, 120) {
   mproc_preload *const preload[] = {preload_threads};
   skip_where_malloc_is_another();
-  mproc_context *context = new_context(preload, 1, 0);
-  CHECK_STR(report_of(context), "");
-  check_workers(context, work);
-  mproc_context_destroy(context);
+  check_preload(preload, 1, "", work);
 }
 
 static void *allocate_for_ever(void *argument) {
@@ -115,10 +112,7 @@ static int preload_busy_threads(void) {
 TEST_LIMIT(threads_that_go_on, 120) {
   mproc_preload *const preload[] = {preload_threads, preload_busy_threads};
   skip_where_malloc_is_another();
-  mproc_context *context = new_context(preload, 2, 0);
-  CHECK_CONTAINS(report_of(context), "left 2 threads behind");
-  check_workers(context, work);
-  mproc_context_destroy(context);
+  check_preload(preload, 2, "left 2 threads behind", work);
 }
 
 static int preload_background_thread(void) {
@@ -130,8 +124,5 @@ static int preload_background_thread(void) {
 TEST_LIMIT(thread_of_jemalloc, 120) {
   mproc_preload *const preload[] = {preload_background_thread, preload_threads};
   skip_where_malloc_is_another();
-  mproc_context *context = new_context(preload, 2, 0);
-  CHECK_CONTAINS(report_of(context), "behind in the forkserver");
-  check_workers(context, work);
-  mproc_context_destroy(context);
+  check_preload(preload, 2, "behind in the forkserver", work);
 }

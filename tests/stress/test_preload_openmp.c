@@ -32,10 +32,7 @@ static int work(void *arg, size_t size) {
 TEST_LIMIT(team_that_was_let_go, 120) {
   mproc_preload *const preload[] = {preload_region, let_team_go, preload_region, let_team_go};
   skip_under_tsan();
-  mproc_context *context = new_context(preload, 4, 0);
-  CHECK_STR(report_of(context), "");
-  check_workers(context, work);
-  mproc_context_destroy(context);
+  check_preload(preload, 4, "", work);
 }
 
 TEST_LIMIT(team_that_was_let_go_in_a_forking_parent, 120) {

@@ -60,11 +60,8 @@ TEST_LIMIT(pool_of_the_preload, 120) {
   char text[64];
   skip_under_tsan();
   unsetenv("UV_THREADPOOL_SIZE");
-  mproc_context *context = new_context(preload, 1, 0);
   snprintf(text, sizeof text, "left %d threads behind", POOL);
-  CHECK_CONTAINS(report_of(context), text);
-  check_workers(context, work);
-  mproc_context_destroy(context);
+  check_preload(preload, 1, text, work);
 }
 
 static void close_timer(uv_timer_t *timer) {

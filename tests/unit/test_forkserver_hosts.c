@@ -1,5 +1,5 @@
 /* What preload functions, askers and their surroundings do to a server: threads that wait for its
- * children, descriptors used up, signals to the group, threads of different privileges. */
+ * children, descriptors used up, threads of different privileges. */
 #include "forkserver.h"
 #include "harness.h"
 
@@ -45,7 +45,7 @@ TEST(thread_that_waits_for_all_children) {
       CHECK(test_under_valgrind() || now_ms() - begin < 3000); /* the server's patience is 5 s */
     }
     mproc_process *killed = ask_context(context, sleep_for_long, NULL, 0);
-    server = look_at(mproc_process_pid(killed)).parent;
+    server = parent_of(mproc_process_pid(killed));
     CHECK_EQ(mproc_process_kill(killed), 0);
     mproc_status status = end_of(killed); /* nobody has its status now, or the server was first */
     CHECK(status.state == MPROC_STATE_UNKNOWN || status.signal == SIGKILL);
@@ -199,93 +199,6 @@ TEST(descriptors_of_a_server_that_many_asked) {
   AWAIT(descriptors_of(server) <= before);
   CHECK_EQ(server_of(own.context), server);
   mproc_context_destroy((mproc_context *)(uintptr_t)own.context);
-}
-
-/* ---- spares ---------------------------------------------------------------------------------- */
-
-static mproc_context *context_with_spares(int count, int64_t *ret_server) {
-  mproc_context *context = new_context(NULL, 0, count);
-  *ret_server = server_of(context);
-  AWAIT(count_children(*ret_server) == count);
-  return context;
-}
-
-static bool is_spare(int64_t server, mproc_process *(*start)(mproc_context *),
-                     mproc_context *context) {
-  int64_t spares[8];
-  int count = children_of(server, spares, 8);
-  mproc_process *worker = start(context);
-  bool found = false;
-  for (int i = 0; i < count; i++)
-    found |= spares[i] == mproc_process_pid(worker);
-  check_exited(worker, 0);
-  return found;
-}
-
-static mproc_process *start_nothing(mproc_context *context) {
-  return ask_context(context, return_code, &(int){0}, sizeof(int));
-}
-
-static void ignore_signal(int number) {
-  (void)number;
-}
-
-/* What came to all of the group while it waited is not the worker's. */
-TEST(signals_to_the_group_do_not_wait_in_spares) {
-  static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGALRM};
-  int64_t server;
-  CHECK_EQ(setpgid(0, 0), 0);
-  mproc_context *context = context_with_spares(3, &server);
-  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-    const struct sigaction action = {.sa_handler = ignore_signal};
-    CHECK_EQ(sigaction(numbers[i], &action, NULL), 0);
-    CHECK_EQ(kill(0, numbers[i]), 0);
-  }
-  for (int i = 0; i < 4; i++)
-    check_exited(start_nothing(context), 0);
-  mproc_context_destroy(context);
-}
-
-static int change_user_and_ask(void *arg, size_t size) {
-  (void)size;
-  if (setgid(65534) < 0 || setuid(65534) < 0)
-    return 9;
-  check_exited(start_nothing(*(mproc_context **)arg), 0);
-  return 0;
-}
-
-/* A spare that refused a request waits for others still, and is known to. */
-TEST(spares_that_were_asked_by_another_user) {
-  int64_t server;
-  if (geteuid() != 0)
-    SKIP("only root can become another user");
-  mproc_context *context = context_with_spares(2, &server);
-  for (int i = 0; i < 3; i++)
-    check_exited(start_by("fork", change_user_and_ask, &context, sizeof context), 0);
-  for (int i = 0; i < 4; i++) {
-    AWAIT(count_children(server) == 2);
-    AWAIT(is_spare(server, start_nothing, context));
-  }
-  mproc_context_destroy(context);
-}
-
-/* They take a while: starts are served in between, not before the first and after the last. */
-TEST(starts_do_not_wait_for_all_spares_to_be_made) {
-  enum { SPARES = 256 };
-  mproc_context *context = new_context(NULL, 0, SPARES);
-  int served = 0, there = 0;
-  int64_t server = 0, end = now_ms() + JOIN_MS;
-  CHECK_EQ(mproc_context_refresh(context), 0);
-  for (; there < SPARES && now_ms() < end; there = count_children(server)) {
-    mproc_process *worker = start_nothing(context);
-    if (!server)
-      server = look_at(mproc_process_pid(worker)).parent;
-    served += there > SPARES / 16 && there < SPARES - SPARES / 16;
-    check_exited(worker, 0);
-  }
-  CHECK(served >= 3);
-  AWAIT(count_children(server) == SPARES);
-  mproc_context_destroy(context);
 }
 
 /* ---- threads of different privileges --------------------------------------------------------- */

@@ -220,6 +220,58 @@ TEST_LIMIT(spares_killed_while_they_are_taken, 60) {
   mproc_context_destroy(set.context);
 }
 
+/* ---- signals and users ----------------------------------------------------------------------- */
+
+static void ignore_signal(int number) {
+  (void)number;
+}
+
+static mproc_process *start_nothing(mproc_context *context) {
+  return ask_context(context, return_code, &(int){0}, sizeof(int));
+}
+
+/* What came to all of the group while it waited is not the worker's. */
+TEST(signals_to_the_group_do_not_wait_in_spares) {
+  static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGALRM};
+  CHECK_EQ(setpgid(0, 0), 0);
+  spare_set set = new_spares(3);
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+    const struct sigaction action = {.sa_handler = ignore_signal};
+    CHECK_EQ(sigaction(numbers[i], &action, NULL), 0);
+    CHECK_EQ(kill(0, numbers[i]), 0);
+  }
+  for (int i = 0; i < 4; i++)
+    check_exited(start_nothing(set.context), 0);
+  mproc_context_destroy(set.context);
+}
+
+static int change_user_and_ask(void *arg, size_t size) {
+  (void)size;
+  if (setgid(65534) < 0 || setuid(65534) < 0)
+    return 9;
+  check_exited(start_nothing(*(mproc_context **)arg), 0);
+  return 0;
+}
+
+static bool starts_in_a_spare(const spare_set *set) {
+  mproc_process *worker = start_nothing(set->context);
+  bool found = contains(set->pids, set->count, mproc_process_pid(worker));
+  check_exited(worker, 0);
+  return found;
+}
+
+/* A spare that refused a request waits for others still, and is known to. */
+TEST(spares_that_were_asked_by_another_user) {
+  if (geteuid() != 0)
+    SKIP("only root can become another user");
+  spare_set set = new_spares(2);
+  for (int i = 0; i < 3; i++)
+    check_exited(start_by("fork", change_user_and_ask, &set.context, sizeof set.context), 0);
+  for (int i = 0; i < 4; i++)
+    AWAIT(all_wait(&set, 2) && starts_in_a_spare(&set));
+  mproc_context_destroy(set.context);
+}
+
 /* ---- many ------------------------------------------------------------------------------------ */
 
 TEST(fifty_at_once_with_three_spares) {
@@ -263,6 +315,25 @@ TEST_LIMIT(more_workers_from_spares_than_there_can_be_spares, 60) {
     check_killed(workers[i], SIGKILL);
   await_spares(&set, 3);
   mproc_context_destroy(set.context);
+}
+
+/* They take a while: starts are served in between, not before the first and after the last. */
+TEST(starts_do_not_wait_for_all_spares_to_be_made) {
+  enum { SPARES = 256 };
+  mproc_context *context = new_context(NULL, 0, SPARES);
+  int served = 0, there = 0;
+  int64_t server = 0, end = now_ms() + JOIN_MS;
+  CHECK_EQ(mproc_context_refresh(context), 0);
+  for (; there < SPARES && now_ms() < end; there = count_children(server)) {
+    mproc_process *worker = start_nothing(context);
+    if (!server)
+      server = parent_of(mproc_process_pid(worker));
+    served += there > SPARES / 16 && there < SPARES - SPARES / 16;
+    check_exited(worker, 0);
+  }
+  CHECK(served >= 3);
+  AWAIT(count_children(server) == SPARES);
+  mproc_context_destroy(context);
 }
 
 /* ---- deaths ---------------------------------------------------------------------------------- */
