@@ -4,6 +4,10 @@
 #include "harness.h"
 #include "members.h"
 
+#include "process/server.h"
+
+#include <sys/prctl.h>
+
 enum { SOON_MS = 5000, ROUNDS = 3 };
 
 static void begin(void) {
@@ -152,6 +156,127 @@ TEST(server_dies_when_it_has_written_a_status) {
 
 TEST(server_with_spares_dies_when_it_has_written_a_status) {
   server_dies("server.relayed", 2, 0);
+}
+
+/* ---- the server dies, and its page is another's ---------------------------------------------- */
+
+/* A server that is killed while an asker, a forked child of the case, is stopped on its way to it,
+ * and the server of another process that takes the page which the asker goes on to read. */
+typedef struct succession {
+  mproc_context *context;
+  mpx_server_public *page;
+  mpx_member server; /* the killed one */
+  mproc_process *asker, *heir;
+  board *of_asker, *of_heir;
+} succession;
+
+static mpx_server_public *page_of(int64_t server) {
+  mpx_header *header = mpx_family_header();
+  for (int i = 0; i < MPX_SERVER_COUNT; i++) {
+    mpx_server_public *page = (mpx_server_public *)(void *)&header->servers[i];
+    const mpx_slot *slot = mpx_table_slot(header, page->owner);
+    if (slot && slot->pid == server)
+      return page;
+  }
+  test_fail(__FILE__, __LINE__, "the server has a page", NULL);
+}
+
+static void lose_new_privileges(void) {
+  CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+}
+
+static int tell_new_privileges(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->code = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+  b->count++;
+  return 0;
+}
+
+/* The variable lies in the shared heap: who is stopped is told there where to stop next. */
+static int lose_privileges_and_ask(void *arg, size_t size) {
+  const succession *s = arg;
+  (void)size;
+  lose_new_privileges();
+  CHECK_EQ(putenv(s->of_asker->text), 0);
+  check_exited(ask_context(s->context, tell_new_privileges, &s->of_asker, sizeof(board *)), 0);
+  return 0;
+}
+
+static int have_the_next_server(void *arg, size_t size) {
+  const succession *s = arg;
+  (void)size;
+  lose_new_privileges();
+  s->of_heir->server = server_of(s->context);
+  AWAIT(s->of_heir->go);
+  return 0;
+}
+
+/* `waiting`: the processes that the asker has when it stops at `point`. */
+static succession succeed(int spares, const char *point, int waiting) {
+  succession s = {.context = own_context(spares), .of_asker = new_board(), .of_heir = new_board()};
+  int64_t server = server_of(s.context);
+  AWAIT(count_children(server) == spares);
+  s.page = page_of(server);
+  s.server = s.page->owner;
+  int members = live_members();
+  snprintf(s.of_asker->text, sizeof s.of_asker->text, "MPROC_CRASH=%s:stop", point);
+  s.asker = start_by("fork", lose_privileges_and_ask, &s, sizeof s);
+  CHECK(stopped_within(mproc_process_pid(s.asker), JOIN_MS));
+  AWAIT(live_members() == members + 1 + waiting);
+  kill_process(server);
+  s.heir = start_by("fork", have_the_next_server, &s, sizeof s);
+  AWAIT(s.of_heir->server);
+  CHECK(page_of(s.of_heir->server) == s.page && s.page->owner != s.server);
+  return s;
+}
+
+static void go_on(mproc_process *stopped) {
+  CHECK_EQ(kill((pid_t)mproc_process_pid(stopped), SIGCONT), 0);
+}
+
+static void finish(succession *s) {
+  check_exited(s->asker, 0);
+  s->of_heir->go = 1;
+  check_exited(s->heir, 0);
+  mproc_context_destroy(s->context);
+  CHECK_EQ(mproc_heap_free(s->of_asker), 0);
+  CHECK_EQ(mproc_heap_free(s->of_heir), 0);
+}
+
+/* A worker of the killed server waits at the gate. It may do more than its asker, whom the next
+ * server is like: by that one's page it would be let in. */
+TEST(asker_whose_servers_page_was_taken_by_one_of_its_privileges) {
+  begin();
+  int slots = used_slots(), members = live_members();
+  succession s = succeed(0, "forkserver.asked", 1);
+  snprintf(s.of_asker->text, sizeof s.of_asker->text, "MPROC_CRASH=forkserver.gate_open:stop:2");
+  go_on(s.asker);
+  AWAIT(s.of_asker->count == 1); /* before the asker can see that the server of the first is dead */
+  CHECK_EQ(s.of_asker->code, 1);
+  CHECK(stopped_within(mproc_process_pid(s.asker), JOIN_MS));
+  go_on(s.asker);
+  finish(&s);
+  check_nothing_left(slots, members);
+}
+
+/* Nor does it take one of its spares, or put one back: the server, which would set the count right
+ * in time, is stopped. */
+TEST(asker_whose_servers_page_shows_spares_of_another) {
+  begin();
+  int slots = used_slots(), members = live_members();
+  succession s = succeed(2, "start.prepared", 0);
+  AWAIT((uint32_t)s.page->idle == 2 && count_children(s.of_heir->server) == 2);
+  stop_process(s.of_heir->server);
+  uint64_t idle = s.page->idle;
+  go_on(s.asker);
+  AWAIT(s.of_asker->count == 1);
+  CHECK_EQ(s.page->idle, idle);
+  mpx_idle_add(s.page, s.server, 1);
+  CHECK_EQ(s.page->idle, idle);
+  CHECK_EQ(kill((pid_t)s.of_heir->server, SIGCONT), 0);
+  finish(&s);
+  check_nothing_left(slots, members);
 }
 
 /* ---- the worker dies, or stops ----------------------------------------------------------------*/

@@ -26,6 +26,9 @@ typedef struct board {
   _Atomic int64_t stranger; /* who has the parent's pid, for this case */
   _Atomic int parent_gone;  /* and the child may ask for its sentinel */
   _Atomic int answer;       /* ASKED_... */
+  int kills_server;
+  _Atomic int64_t server; /* of the worker */
+  _Atomic int worker_may_end;
 } board;
 
 static board *shared;
@@ -254,7 +257,12 @@ enum { ASKED_AND_ENDED = 1, ASKED_AND_RUNS, ASKED_IN_VAIN };
 int __real_mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
 int __wrap_mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel);
 
+static bool server_dies; /* and the worker, just before it is named */
+static void end_server_and_worker(int64_t pid);
+
 int __wrap_mpx_os_process_open(int64_t pid, mproc_handle *ret_sentinel) {
+  if (server_dies)
+    end_server_and_worker(pid);
   bool other = shared && shared->stranger;
   return __real_mpx_os_process_open(other ? shared->stranger : pid, ret_sentinel);
 }
@@ -329,6 +337,66 @@ TEST(sentinel_of_a_parent_whose_pid_is_used_again) {
     SKIP("choosing a pid needs clone3 of Linux 5.5 and CAP_CHECKPOINT_RESTORE");
   FOR_ALL_METHODS(method)
   check_parent_whose_pid_is_used_again(method, true);
+}
+
+/* ---- the worker's pid is somebody else's ----------------------------------------------------- */
+
+static int tell_server_and_wait(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->server = getppid();
+  b->entry_ran = 1;
+  AWAIT(b->worker_may_end);
+  return 0;
+}
+
+/* Until the worker's end was taken: by the server if it lives, else by whoever inherits it, at any
+ * time. */
+static void end_server_and_worker(int64_t pid) {
+  server_dies = false;
+  AWAIT(shared->entry_ran);
+  if (shared->kills_server) {
+    CHECK_EQ(kill((pid_t)shared->server, SIGKILL), 0);
+    CHECK(gone_within(shared->server, JOIN_MS));
+  }
+  shared->worker_may_end = 1;
+  AWAIT(shared->kills_server ? is_gone(pid) : state_of(pid) == 0);
+  shared->stranger = start_stranger(0);
+  CHECK(shared->stranger > 0);
+}
+
+static void check_worker_whose_pid_is_used_again(int kills_server) {
+  const mproc_process_options options = {.method = "forkserver"};
+  mproc_handle sentinel;
+  if (!has_pidfds())
+    SKIP("no pidfds here");
+  check_exited(start_by("forkserver", return_code, &(int){0}, sizeof(int)), 0);
+  board *b = new_board();
+  b->kills_server = kills_server;
+  mproc_process *worker = create_with(&options, tell_server_and_wait, &b, sizeof b);
+  server_dies = true;
+  CHECK_EQ(mproc_process_start(worker), 0);
+  pid_t stranger = (pid_t)b->stranger;
+  CHECK(stranger > 0);
+  CHECK_EQ(mproc_process_sentinel(worker, &sentinel), 0);
+  CHECK_EQ(poll(&(struct pollfd){.fd = (int)sentinel, .events = POLLIN}, 1, 0), 1);
+  CHECK_EQ(mproc_process_kill(worker), 0);
+  CHECK_EQ(mproc_process_join(worker, JOIN_MS), 0);
+  CHECK(!is_gone(stranger));
+  CHECK_EQ(mproc_process_close(worker), 0);
+  CHECK_EQ(kill(stranger, SIGKILL), 0);
+  CHECK_EQ(waitpid(stranger, NULL, 0), stranger);
+  drop_board();
+}
+
+/* The server has taken the worker's end. */
+TEST(sentinel_of_a_worker_is_no_strangers) {
+  check_worker_whose_pid_is_used_again(0);
+}
+
+/* Nobody of ours has. */
+TEST(sentinel_of_a_worker_whose_server_is_dead_is_no_strangers) {
+  check_worker_whose_pid_is_used_again(1);
 }
 
 /* ---- a server whose second try fails --------------------------------------------------------- */
