@@ -254,8 +254,12 @@ static void add_ward(wards *all, const ward *item, mproc_handle pidfd) {
     mpx_poll_item *polls = items ? realloc(all->polls, capacity * sizeof *polls) : NULL;
     if (items)
       all->items = items;
-    if (!polls) { /* better no daemon than one that outlives its parent */
+    if (!polls) {
+      if (all->count == 0) /* it is the parent, which finds nobody at the channel: makes another */
+        mpx_os_exit_now(1);
+      /* better no daemon than one that outlives its parent */
       mpx_os_process_kill(item->pid, item->start_time, pidfd);
+      mpx_os_close(pidfd);
       return;
     }
     all->polls = polls;
@@ -269,15 +273,20 @@ static void add_ward(wards *all, const ward *item, mproc_handle pidfd) {
 static bool receive_wards(wards *all, mproc_handle channel) {
   ward item;
   mpx_received received;
-  int r;
-  while ((r = mpx_os_channel_take(channel, &item, sizeof item, false, &received)) == 1 &&
-         received.size == sizeof item) {
-    mproc_handle pidfd = received.handle_count ? received.handles[0] : MPX_NO_HANDLE;
+  for (;;) {
+    int r = mpx_os_channel_take(channel, &item, sizeof item, false, &received);
+    if (r != 1)
+      return r == -EAGAIN;
+    size_t kept = received.size == sizeof item && received.handle_count > 0;
+    for (size_t i = kept; i < received.handle_count; i++)
+      mpx_os_close(received.handles[i]);
+    if (received.size != sizeof item)
+      return false;
+    mproc_handle pidfd = kept ? received.handles[0] : MPX_NO_HANDLE;
     if (pidfd == MPX_NO_HANDLE && item.start_time == 0) /* no room for its pidfd */
       item.start_time = mpx_os_start_time(item.pid);
     add_ward(all, &item, pidfd);
   }
-  return r == -EAGAIN;
 }
 
 static bool is_gone(const wards *all, size_t i) {
