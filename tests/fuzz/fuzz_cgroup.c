@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { FILE_SIZE = 3 * MPX_OS_PATH_SIZE };
+
 static const uint8_t *next_file, *end_of_input;
 
 /* Returns the next file, empty when there are no more. */
@@ -30,7 +32,7 @@ static FILE *open_from_input(const char *path, const char *mode) {
 static int64_t read_from_input(const char *path, char *buffer, size_t size) {
   size_t count;
   const uint8_t *file = take_file(&count);
-  (void)path;
+  FUZZ_CHECK(strnlen(path, FILE_SIZE) < FILE_SIZE);
   if (count == 0)
     return -ENOENT;
   count = count < size ? count : size - 1;
@@ -45,6 +47,66 @@ static int64_t read_from_input(const char *path, char *buffer, size_t size) {
 #undef fopen
 #undef mpx_os_read_file
 
+/* ---- its arrays, each the last in its block -------------------------------------------------- */
+
+/* A hierarchy that ends before the field at `size`: no sanitizer would see a byte too many in the
+ * middle of it. */
+static hierarchy *shortened(const hierarchy *from, size_t size) {
+  hierarchy *copied = malloc(size);
+  FUZZ_CHECK(copied);
+  memcpy(copied, from, size);
+  return copied;
+}
+
+/* Calls `take` with the next line of the input; what it writes last ends before `size`. */
+static bool take_from_input(bool (*take)(char *line, hierarchy *found), hierarchy *whole,
+                            size_t size) {
+  size_t length;
+  const uint8_t *file = take_file(&length);
+  char *line = malloc(length + 1);
+  hierarchy *found = shortened(whole, size);
+  FUZZ_CHECK(line);
+  memcpy(line, file, length);
+  line[length] = '\0';
+  bool taken = take(line, found);
+  memcpy(whole, found, size);
+  free(found);
+  free(line);
+  return taken;
+}
+
+/* A file whose name is too long is not read, so the text need not be there. */
+static void see_folder(hierarchy *at, void *data) {
+  static const char file[] = "memory.stat";
+  hierarchy *whole = data;
+  size_t length = strnlen(at->folder, sizeof at->folder);
+  FUZZ_CHECK(length < sizeof at->folder);
+  if (length + sizeof file < sizeof at->file)
+    return;
+  memcpy(whole, at, offsetof(hierarchy, file));
+  hierarchy *found = shortened(whole, offsetof(hierarchy, text));
+  FUZZ_CHECK(!read_text(found, file));
+  free(found);
+}
+
+/* A root so long that the folder does not hold the longest of paths. */
+static void read_alone(const char *controller) {
+  static char root[MPX_OS_PATH_SIZE + 15];
+  hierarchy *whole = calloc(1, sizeof *whole);
+  FUZZ_CHECK(whole);
+  memset(root, '/', sizeof root - 1);
+  whole->root = root;
+  whole->controller = controller;
+  if (take_from_input(take_group, whole, offsetof(hierarchy, folder)) &&
+      take_from_input(take_mount, whole, offsetof(hierarchy, group))) {
+    FUZZ_CHECK(memchr(whole->mount_root, '\0', sizeof whole->mount_root)); /* else it ran over */
+    hierarchy *found = shortened(whole, offsetof(hierarchy, file));
+    walk(found, see_folder, whole);
+    free(found);
+  }
+  free(whole);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   end_of_input = data + size;
   next_file = data;
@@ -53,7 +115,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   (void)mpx_cgroup_memory_headroom("");
   next_file = data;
   FUZZ_CHECK(mpx_cgroup_cpus("") >= 0);
+  next_file = data;
+  read_alone(NULL);
+  next_file = data;
+  read_alone("memory");
   return 0;
+}
+
+/* The group (0), the root of the mount (1), its point (2) or group and point (3) have so many
+ * characters. */
+static void add_long_paths(size_t length, int field) {
+  static char text[4 * MPX_OS_PATH_SIZE], path[2 * MPX_OS_PATH_SIZE];
+  memset(path, 'x', length);
+  path[0] = '/';
+  path[length] = '\0';
+  int group = snprintf(text, sizeof text, "0::%s", field % 3 == 0 ? path : "/a") + 1;
+  int mount = snprintf(text + group, sizeof text - (size_t)group,
+                       "35 25 0:29 %s %s rw - cgroup2 cgroup2 rw", field == 1 ? path : "/",
+                       field >= 2 ? path : "/cg");
+  fuzz_add_seed(text, (size_t)(group + mount));
 }
 
 static void fuzz_make_seeds(void) {
@@ -81,7 +161,9 @@ static void fuzz_make_seeds(void) {
   fuzz_add_seed(unified, sizeof unified);
   fuzz_add_seed(version1, sizeof version1);
   fuzz_add_seed(cpus, sizeof cpus);
-  char long_path[MPX_OS_PATH_SIZE + 16] = "0::/";
-  memset(long_path + 4, 'x', sizeof long_path - 4);
-  fuzz_add_seed(long_path, sizeof long_path);
+  for (size_t length = MPX_OS_PATH_SIZE - 1; length < MPX_OS_PATH_SIZE + 2; length++)
+    for (int field = 0; field < 4; field++)
+      add_long_paths(length, field);
+  add_long_paths(MPX_OS_PATH_SIZE - 7, 3);  /* a byte too long with the root */
+  add_long_paths(MPX_OS_PATH_SIZE - 13, 3); /* with a file's name behind it too long */
 }
