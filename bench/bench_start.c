@@ -6,6 +6,9 @@
  * touched) and in the shared heap. CPython's multiprocessing takes part from a parent of its own,
  * which holds as much private memory. The targets are those of docs/design/targets.md.
  *
+ * The same for spawn with what programs give their children: a descriptor, an environment and an
+ * argument of 4 KiB. To posix_spawn's child the bytes go through a pipe.
+ *
  * Before that: how many system calls a start takes on each side, and the forkserver's memory. */
 #define _GNU_SOURCE
 #include "calls.h"
@@ -31,6 +34,8 @@ enum peer {
   MPROC_FORK,
   BARE_SPAWN,
   MPROC_SPAWN,
+  BARE_SPAWN_FULL,
+  MPROC_SPAWN_FULL,
   MPROC_FORKSERVER,
   PYTHON_FORK,
   PYTHON_SPAWN,
@@ -38,9 +43,16 @@ enum peer {
   PEERS
 };
 
-static const char *const names[PEERS] = {"fork",          "mproc fork",        "posix_spawn",
-                                         "mproc spawn",   "mproc forkserver",  "CPython fork",
-                                         "CPython spawn", "CPython forkserver"};
+static const char *const names[PEERS] = {"fork",
+                                         "mproc fork",
+                                         "posix_spawn",
+                                         "mproc spawn",
+                                         "posix_spawn, 4 KiB",
+                                         "mproc spawn, 4 KiB",
+                                         "mproc forkserver",
+                                         "CPython fork",
+                                         "CPython spawn",
+                                         "CPython forkserver"};
 
 static int entry(void *arg, size_t size) {
   (void)arg;
@@ -76,6 +88,88 @@ static void run_mproc(const char *method) {
       mproc_process_start(process) < 0 || mproc_process_join(process, MPROC_FOREVER) < 0 ||
       mproc_process_close(process) < 0)
     die(method);
+}
+
+/* ---- a child that is given something --------------------------------------------------------- */
+
+/* The numbers that posix_spawn's child finds its descriptors at. */
+enum { ARGUMENT_SIZE = 4096, GIVEN = 100, ARGUMENT = 101 };
+
+static struct {
+  char argument[ARGUMENT_SIZE];
+  const char **environment; /* ours and VARIABLE */
+  int descriptor;
+} full;
+
+#define VARIABLE "BENCH_START"
+
+static void fill(void) {
+  size_t count = 0;
+  while (environ[count])
+    count++;
+  full.environment = calloc(count + 2, sizeof *full.environment);
+  if (!full.environment)
+    die("calloc");
+  memcpy(full.environment, environ, count * sizeof *full.environment);
+  full.environment[count] = VARIABLE "=1";
+  memset(full.argument, 7, sizeof full.argument);
+  full.descriptor = open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+/* 0: all of it is there. */
+static int check_full(int descriptor, const char *argument, size_t size) {
+  return size != ARGUMENT_SIZE || argument[0] != 7 || argument[size - 1] != 7 ||
+         !getenv(VARIABLE) || fcntl(descriptor, F_GETFD) < 0;
+}
+
+/* --take: posix_spawn's child. */
+static int take_full(void) {
+  char argument[ARGUMENT_SIZE];
+  size_t size = 0;
+  ssize_t count;
+  while (size < sizeof argument &&
+         (count = read(ARGUMENT, argument + size, sizeof argument - size)) > 0)
+    size += (size_t)count;
+  return check_full(GIVEN, argument, size);
+}
+
+static int full_entry(void *argument, size_t size) {
+  mproc_handle descriptor;
+  return mproc_inherited("given", &descriptor) < 0 || check_full((int)descriptor, argument, size);
+}
+
+static void run_bare_spawn_full(void) {
+  char *argv[] = {(char[]){"bench_start"}, (char[]){"--take"}, NULL};
+  char **environment = (char **)(uintptr_t)full.environment;
+  posix_spawn_file_actions_t actions;
+  int ends[2], status;
+  pid_t pid;
+  if (pipe2(ends, O_CLOEXEC) < 0 || /* it holds as much without a reader */
+      write(ends[1], full.argument, ARGUMENT_SIZE) != ARGUMENT_SIZE)
+    die("pipe");
+  (void)close(ends[1]);
+  (void)posix_spawn_file_actions_init(&actions);
+  (void)posix_spawn_file_actions_adddup2(&actions, full.descriptor, GIVEN);
+  (void)posix_spawn_file_actions_adddup2(&actions, ends[0], ARGUMENT);
+  int failed = posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, environment);
+  (void)posix_spawn_file_actions_destroy(&actions);
+  (void)close(ends[0]);
+  if (failed || waitpid(pid, &status, 0) != pid || status != 0)
+    die("posix_spawn");
+}
+
+static void run_mproc_full(void) {
+  const mproc_inherit given = {.handle = full.descriptor, .name = "given"};
+  const mproc_process_options options = {
+      .method = "spawn", .inherit = &given, .inherit_count = 1, .environment = full.environment};
+  mproc_process *process;
+  mproc_status status;
+  if (mproc_process_create(&process, full_entry, full.argument, ARGUMENT_SIZE, &options) < 0 ||
+      mproc_process_start(process) < 0 || mproc_process_join(process, MPROC_FOREVER) < 0 ||
+      mproc_process_status(process, &status) < 0 || mproc_process_close(process) < 0)
+    die("spawn");
+  if (status.state != MPROC_STATE_EXITED || status.code != 0)
+    die("a spawned child did not get what it was given");
 }
 
 /* ---- CPython --------------------------------------------------------------------------------- */
@@ -180,6 +274,12 @@ static void run_one(enum peer peer) {
   case MPROC_SPAWN:
     run_mproc("spawn");
     break;
+  case BARE_SPAWN_FULL:
+    run_bare_spawn_full();
+    break;
+  case MPROC_SPAWN_FULL:
+    run_mproc_full();
+    break;
   case MPROC_FORKSERVER:
     run_mproc("forkserver");
     break;
@@ -232,6 +332,18 @@ static void print_ratio(double us, double bare_us, double target, double allowed
   (void)printf(" %6.2fx %+6.0f %-6s", us / bare_us, us - bare_us, met ? "met" : "missed");
 }
 
+static void report_full(FILE *json, const char *memory, double bare_us, double us) {
+  char name[64], fields[128];
+  (void)printf("%-13s %6s %6s%22s %6s%22s %6.0f %6.0f", "    and 4 KiB", "", "", "", "", "",
+               bare_us, us);
+  print_ratio(us, bare_us, 1.2, 0);
+  (void)printf("\n");
+  (void)snprintf(name, sizeof name, "%s: descriptor, environment, 4 KiB", memory);
+  (void)snprintf(fields, sizeof fields, "\"posix_spawn_us\":%.1f,\"mproc_spawn_us\":%.1f", bare_us,
+                 us);
+  bench_json(json, "start", name, fields);
+}
+
 static void report(FILE *json, const char *memory, const double medians[PEERS]) {
   char fields[512];
   static double small_fork;
@@ -248,7 +360,6 @@ static void report(FILE *json, const char *memory, const double medians[PEERS]) 
                  medians[PYTHON_FORKSERVER]);
   else
     (void)printf(" %7s %7s %7s\n", "-", "-", "-");
-  (void)fflush(stdout);
   (void)snprintf(fields, sizeof fields,
                  "\"fork_us\":%.1f,\"mproc_fork_us\":%.1f,\"posix_spawn_us\":%.1f,"
                  "\"mproc_spawn_us\":%.1f,\"mproc_forkserver_us\":%.1f,\"cpython_fork_us\":%.1f,"
@@ -257,6 +368,8 @@ static void report(FILE *json, const char *memory, const double medians[PEERS]) 
                  medians[MPROC_FORKSERVER], medians[PYTHON_FORK], medians[PYTHON_SPAWN],
                  medians[PYTHON_FORKSERVER]);
   bench_json(json, "start", memory, fields);
+  report_full(json, memory, medians[BARE_SPAWN_FULL], medians[MPROC_SPAWN_FULL]);
+  (void)fflush(stdout);
 }
 
 /* Touched, so that there is something to copy; 4 KiB pages, as malloc gives them by default. */
@@ -425,7 +538,9 @@ static void print_heading(void) {
   (void)printf("start + join of an empty function, median microseconds\n\n");
   (void)printf("T1, fork:       <= 1.10x bare fork, or 25 us more\n"
                "T2, forkserver: <= 1.3x bare fork of a small process\n"
-               "T6, spawn:      <= 1.2x posix_spawn\n\n");
+               "T6, spawn:      <= 1.2x posix_spawn\n\n"
+               "and 4 KiB: spawn and posix_spawn with a descriptor, an environment and 4096 bytes, "
+               "which\nposix_spawn's child reads from a pipe\n\n");
   (void)printf("%-13s %6s %6s %-22s %6s %-22s %6s %6s %-22s %s\n", "parent holds", "fork", "mproc",
                "        T1", "server", "        T2", "spawn", "mproc", "        T6",
                "CPython: fork, spawn, forkserver");
@@ -434,9 +549,12 @@ static void print_heading(void) {
 int main(int argc, char **argv) {
   if (argc == 2 && strcmp(argv[1], "--exit") == 0)
     return 0;
+  if (argc == 2 && strcmp(argv[1], "--take") == 0)
+    return take_full();
   const mproc_init_options options = {.heap_size = 9 * GB};
   if (mproc_init(&argc, &argv, &options) < 0)
     die("mproc_init");
+  fill();
   if (argc == 4 && strcmp(argv[1], "--starts") == 0)
     return run_starts((enum peer)atoi(argv[2]), atol(argv[3]));
   FILE *json = bench_open_json(argc, argv);
