@@ -317,7 +317,11 @@ static void wait_for_news(wards *all, mproc_handle channel) {
   }
   all->polls[all->count] = listen;
   int64_t until = blind ? mpx_os_now() + 100 * MPX_NS_PER_MS : MPX_NEVER;
-  (void)mpx_os_poll(all->polls, all->count + 1, until);
+  if (mpx_os_poll(all->polls, all->count + 1, until) >= 0)
+    return;
+  for (size_t i = 0; i <= all->count; i++) /* what it found last time is over */
+    all->polls[i].ready = false;
+  mpx_os_sleep(10 * MPX_NS_PER_MS); /* no memory for so many: it may come back */
 }
 
 void mpx_guardian_run(mproc_handle channel) {
