@@ -303,23 +303,38 @@ static double time_one(enum peer peer) {
   return bench_now_us() - before;
 }
 
-/* The order within a round turns, so that nobody always comes after the same neighbour. CPython
- * takes part in a few rounds only, spread over all of them. */
+/* A new order for each round, so that nobody always comes after the same neighbour. */
+static void shuffle(int order[PEERS]) {
+  static uint32_t state = 1;
+  for (int i = PEERS - 1; i > 0; i--) {
+    state = state * 1664525u + 1013904223u;
+    int other = (int)((state >> 8) % (uint32_t)(i + 1)), kept = order[i];
+    order[i] = order[other];
+    order[other] = kept;
+  }
+}
+
+/* CPython takes part in a few rounds only, spread over all of them. */
 static void measure(int rounds, double medians[PEERS]) {
   double *times[PEERS];
   size_t counts[PEERS] = {0};
   int python_step = rounds > PYTHON_ROUNDS ? rounds / PYTHON_ROUNDS : 1;
-  for (int peer = 0; peer < PEERS; peer++)
+  int order[PEERS];
+  for (int peer = 0; peer < PEERS; peer++) {
     times[peer] = calloc((size_t)rounds, sizeof(double));
-  for (int round = -1; round < rounds; round++) /* the first one warms up */
+    order[peer] = peer;
+  }
+  for (int round = -1; round < rounds; round++) { /* the first one warms up */
+    shuffle(order);
     for (int i = 0; i < PEERS; i++) {
-      int peer = (i + round + 1) % PEERS;
+      int peer = order[i];
       bool takes_part =
           peer < PYTHON_FORK || (python.pid != 0 && (round < 0 || round % python_step == 0));
       double time = takes_part ? time_one((enum peer)peer) : 0;
       if (round >= 0 && takes_part)
         times[peer][counts[peer]++] = time;
     }
+  }
   for (int peer = 0; peer < PEERS; peer++) {
     medians[peer] = counts[peer] ? bench_median(times[peer], counts[peer]) : 0;
     free(times[peer]);

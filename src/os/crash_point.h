@@ -2,7 +2,7 @@
  *
  * Compiled out unless MPX_CRASH_POINTS is 1. Then MPROC_CRASH=NAME[:N] kills the process with
  * SIGKILL the Nth time (first by default) it comes by NAME, and MPROC_CRASH=NAME:stop[:N] stops it
- * with SIGSTOP. The variable is read once, in each process. */
+ * with SIGSTOP. The variable is read anew each time. */
 #ifndef MPX_OS_CRASH_POINT_H
 #define MPX_OS_CRASH_POINT_H
 
