@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -111,7 +112,7 @@ TEST(two_heaps) {
 }
 
 TEST(shared_memory) {
-  int fd = shm_open("/mproc-audit-leak", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  int fd = shm_open(getenv("LEAKY_NAME"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
   CHECK(fd >= 0);
   close(fd);
 }
