@@ -104,6 +104,15 @@ typedef struct mpx_received {
 int mpx_os_channel_take(mproc_handle end, void *data, size_t capacity, bool wait,
                         mpx_received *ret_received);
 
+/* A place where another process that knows the name can open a channel to us, if it is the process
+ * that we expect, and if we are the one that it expects. -ENOSYS: not on this system. */
+int mpx_os_mailbox_create(mproc_handle *ret_mailbox, uint32_t *ret_name);
+/* When the mailbox is readable. -EAGAIN: it was somebody else, or nobody. */
+int mpx_os_mailbox_accept(mproc_handle mailbox, int64_t pid, mproc_handle *ret_end);
+/* -ECONNREFUSED: nobody has a mailbox of that name, or not that process. -EAGAIN: too many are
+ * there already. */
+int mpx_os_mailbox_connect(uint32_t name, int64_t pid, mproc_handle *ret_end);
+
 /* ---- threads --------------------------------------------------------------------------------- */
 
 /* A lock between threads of one process. All zeros is an open one. */
@@ -160,11 +169,40 @@ void mpx_os_robust_disown(mpx_os_robust *lock);
 /* Sleeps while *word == expected, until woken or the deadline; may return early for no reason.
  * Works between processes that share the word's memory. [child] */
 void mpx_os_word_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline_ns);
-/* Looks while *word == expected, for about as long as a sleep and a wake-up take, unless there is
- * one CPU only. For what another process is at right now. [child] */
-void mpx_os_word_spin(_Atomic uint32_t *word, uint32_t expected);
-/* [child] */
+/* About as long as a sleep and a wake-up take. */
+#define MPX_OS_SPIN_NS ((int64_t)50 * 1000)
+/* Looks while *word == expected, for that long at most, unless there is one CPU only. For what
+ * another process is at right now. [child] */
+void mpx_os_word_spin(_Atomic uint32_t *word, uint32_t expected, int64_t duration_ns);
+/* Whether looking again may be of use before sleeping: not with one CPU only. [child] */
+bool mpx_os_may_spin(void);
+/* One step of looking again and again. [child] */
+void mpx_os_pause(void);
+/* Wakes at most `count` of those who sleep; returns how many. [child] */
+int mpx_os_word_wake(_Atomic uint32_t *word, int count);
 void mpx_os_word_wake_all(_Atomic uint32_t *word);
+/* How many sleep right now; may wake them where the system cannot tell otherwise. */
+int mpx_os_word_sleepers(_Atomic uint32_t *word);
+
+/* ---- a bell ---------------------------------------------------------------------------------- */
+
+/* A handle that any process can make readable which knows the bell's name, for those who wait for
+ * handles too. It carries nothing: strangers can ring it as well, and whoever hears it looks. */
+#define MPX_OS_NO_BELL 0 /* no bell is called so; to ring it does nothing */
+typedef struct mpx_os_bell {
+  mproc_handle handle; /* readable once it rang, until it is hushed */
+  uint32_t name;       /* free again when the bell is closed or its process ends */
+  mproc_handle parts[2];
+} mpx_os_bell;
+
+/* With `look_ns` the handle becomes readable by itself so often, also when it did not ring; 0:
+ * never. -ENOSYS: this system has no such thing. -EMFILE, -ENFILE, -ENOMEM. */
+int mpx_os_bell_create(int64_t look_ns, mpx_os_bell *ret_bell);
+void mpx_os_bell_hush(const mpx_os_bell *bell);
+void mpx_os_bell_close(const mpx_os_bell *bell);
+/* Whether somebody heard it is not said: a process without free descriptors, or in another network
+ * namespace, cannot ring. [child], and usable in a signal handler. */
+void mpx_os_bell_ring(uint32_t name);
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 

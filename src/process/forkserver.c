@@ -86,7 +86,7 @@ static int await_birth(mproc_process *process, const mpx_server_view *server, in
   int64_t again = MPX_NEVER;
   if (server->open->spare_count > 0) {
     again = mpx_os_now() + SPARE_PATIENCE_NS;
-    mpx_os_word_spin(&slot->birth, MPX_BIRTH_AWAITED);
+    mpx_os_word_spin(&slot->birth, MPX_BIRTH_AWAITED, MPX_OS_SPIN_NS);
   }
   for (;;) {
     uint32_t birth = atomic_load_explicit(&slot->birth, memory_order_acquire);

@@ -35,8 +35,8 @@ static bool is_stopped(mpx_member server, const mpx_slot *slot) {
 /* The server was woken by the same end as we. */
 static bool await_relay(mpx_header *header, mpx_slot *slot, mpx_member server) {
   int64_t deadline = mpx_os_now() + PATIENCE_NS;
-  mpx_os_word_spin(&slot->relay, MPX_RELAY_NONE);
-  mpx_os_word_spin(&slot->relay, MPX_RELAY_REAPING);
+  mpx_os_word_spin(&slot->relay, MPX_RELAY_NONE, MPX_OS_SPIN_NS);
+  mpx_os_word_spin(&slot->relay, MPX_RELAY_REAPING, MPX_OS_SPIN_NS);
   mpx_slot *server_slot = mpx_table_slot(header, server);
   bool suspect = atomic_load_explicit(&stopped_server, memory_order_relaxed) == server;
   for (; !is_done(slot) && mpx_os_now() < deadline; suspect = true) {

@@ -98,7 +98,11 @@ static void take_control(struct msghdr *message, mpx_received *received) {
       for (size_t i = 0; i < count && received->handle_count < MPX_MESSAGE_HANDLES; i++) {
         int fd;
         memcpy(&fd, (const char *)data + i * sizeof fd, sizeof fd);
-        received->handles[received->handle_count++] = fd;
+        fd = mpx_above_streams(fd);
+        if (fd >= 0)
+          received->handles[received->handle_count++] = fd;
+        else
+          received->cut = true;
       }
     } else if (header->cmsg_type == SCM_CREDENTIALS) {
       struct ucred sender;

@@ -21,6 +21,21 @@ static int poll_until(struct pollfd *fds, size_t count, int64_t deadline_ns) {
   }
 }
 
+/* In the same order. */
+static int take_results(mpx_poll_item *items, size_t count, const struct pollfd *fds) {
+  int found = 0;
+  for (size_t i = 0; i < count; i++) {
+    items[i].invalid = items[i].ready = false;
+    if (items[i].handle == MPX_NO_HANDLE)
+      continue;
+    items[i].invalid = fds->fd < 0 || (fds->revents & POLLNVAL);
+    items[i].ready = !items[i].invalid && fds->revents != 0;
+    found += items[i].invalid || items[i].ready;
+    fds++;
+  }
+  return found;
+}
+
 int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns) {
   struct pollfd on_stack[ON_STACK];
   struct pollfd *fds = on_stack;
@@ -29,22 +44,18 @@ int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns) {
     if (!fds)
       return -ENOMEM;
   }
+  size_t used = 0; /* poll(2) counts what it skips against the limit of descriptors */
   for (size_t i = 0; i < count; i++) {
-    fds[i] = (struct pollfd){.fd = mpx_descriptor(items[i].handle),
-                             .events = items[i].writable ? POLLOUT : POLLIN};
-    if (fds[i].fd < 0 && items[i].handle != MPX_NO_HANDLE) /* poll(2) would skip it */
+    if (items[i].handle == MPX_NO_HANDLE)
+      continue;
+    fds[used] = (struct pollfd){.fd = mpx_descriptor(items[i].handle),
+                                .events = items[i].writable ? POLLOUT : POLLIN};
+    if (fds[used++].fd < 0) /* poll(2) would skip it */
       deadline_ns = 0;
   }
-  int r = poll_until(fds, count, deadline_ns);
-  if (r >= 0) {
-    r = 0;
-    for (size_t i = 0; i < count; i++) {
-      items[i].invalid =
-          (fds[i].fd < 0 && items[i].handle != MPX_NO_HANDLE) || (fds[i].revents & POLLNVAL);
-      items[i].ready = !items[i].invalid && fds[i].revents != 0;
-      r += items[i].invalid || items[i].ready;
-    }
-  }
+  int r = poll_until(fds, used, deadline_ns);
+  if (r >= 0)
+    r = take_results(items, count, fds);
   if (fds != on_stack)
     free(fds);
   return r;
