@@ -39,6 +39,14 @@ int mpx_check_not_null(const void *pointer, const char *name) {
   return pointer ? 0 : mpx_fail(-EINVAL, "%s is NULL", name);
 }
 
+int mpx_check_reserved(const uint64_t reserved[8], const char *type) {
+  for (int i = 0; i < 8; i++)
+    if (reserved[i] != 0)
+      return mpx_fail(-EINVAL, "%s.reserved[%d] is not zero; initialise the struct with {0}", type,
+                      i);
+  return 0;
+}
+
 const char *mproc_strerror(int code) {
   for (size_t i = 0; i < own_count; i++)
     if (own_codes[i].code == code)

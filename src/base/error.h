@@ -4,6 +4,8 @@
 
 #include "mproc/error.h"
 
+#include <stdint.h>
+
 #define MPX_DETAIL_SIZE 512 /* bytes of a detail text, NUL included; longer ones are cut */
 
 /* Remembers `code` and the formatted text for the calling thread and returns `code`:
@@ -16,5 +18,8 @@ int mpx_fail_code(int code, const char *what);
 
 /* -EINVAL, said with the parameter's name, when the caller gave NULL. */
 int mpx_check_not_null(const void *pointer, const char *name);
+
+/* -EINVAL, with the type's name, when a field that must be zero is not. */
+int mpx_check_reserved(const uint64_t reserved[8], const char *type);
 
 #endif

@@ -10,14 +10,6 @@
 
 enum { ARGUMENT_ALIGNMENT = 64, STREAMS = 3 };
 
-int mpx_check_reserved(const uint64_t reserved[8], const char *type) {
-  for (int i = 0; i < 8; i++)
-    if (reserved[i] != 0)
-      return mpx_fail(-EINVAL, "%s.reserved[%d] is not zero; initialise the struct with {0}", type,
-                      i);
-  return 0;
-}
-
 static int check_inherit(const mproc_process_options *options) {
   for (size_t i = 0; i < options->inherit_count; i++) {
     const mproc_inherit *item = &options->inherit[i];

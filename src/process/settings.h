@@ -24,7 +24,5 @@ int mpx_log_from_environment(void);
 void mpx_log_asked_for(const char *message);
 /* Reads MPROC_DEBUG, once. Says why not. */
 int mpx_debug_from_environment(void);
-/* Every options struct ends in zeros. -EINVAL, says which struct. */
-int mpx_check_reserved(const uint64_t reserved[8], const char *type);
 
 #endif
