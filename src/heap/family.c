@@ -18,44 +18,28 @@ enum { UNIT = 64 * 1024, HEADER_SIZE = 4096, VERSION = 1 };
 #define LARGEST_SIZE ((uint64_t)240 << 30) /* with its metadata it fits an address window */
 
 /* What this process knows. Written under `maker`, or by the only thread of a fresh child; after
- * that read freely: `header` is stored last. */
+ * that read freely: mpx_the_header is stored last. */
 static struct {
   _Atomic int64_t maker; /* pid of the process whose thread makes the family now */
   size_t wanted_size;
   mproc_handle handle;
   mpx_segment_id id;
-  _Atomic(mpx_header *) header;
 } family;
 
 /* Who this process is. In a page of its own that any fork wipes: a child of the host's own fork()
  * reads 0 and is no member, whatever the rest of its copied memory says. */
-typedef struct identity {
-  _Atomic uint64_t member;
-} identity;
-static identity *self_identity;
+_Atomic(mpx_header *) mpx_the_header;
+mpx_identity *mpx_the_identity;
 
 /* The calling thread's cell, valid as long as `member` is the process's. */
-static _Thread_local struct {
-  mpx_member member;
-  uint32_t cell;
-} self_thread;
+_Thread_local mpx_self_thread mpx_this_thread MPX_TLS_MODEL;
 
 void mpx_family_set_size(size_t size) {
   family.wanted_size = size;
 }
 
-mpx_header *mpx_family_header(void) {
-  return mpx_family_self() ? atomic_load_explicit(&family.header, memory_order_acquire) : NULL;
-}
-
-mpx_member mpx_family_self(void) {
-  if (!atomic_load_explicit(&family.header, memory_order_acquire))
-    return 0;
-  return atomic_load_explicit(&self_identity->member, memory_order_relaxed);
-}
-
 bool mpx_family_is_foreign(void) {
-  return atomic_load_explicit(&family.header, memory_order_acquire) && mpx_family_self() == 0;
+  return atomic_load_explicit(&mpx_the_header, memory_order_acquire) && mpx_family_self() == 0;
 }
 
 /* ---- the segment ----------------------------------------------------------------------------- */
@@ -170,29 +154,29 @@ static int fill_segment(unsigned char *base, uint64_t size, uint64_t data_size) 
 /* ---- becoming a member ----------------------------------------------------------------------- */
 
 static int prepare_identity(void) {
-  if (self_identity)
+  if (mpx_the_identity)
     return 0;
   void *page;
-  int r = mpx_os_wiped_alloc(sizeof(identity), &page);
+  int r = mpx_os_wiped_alloc(sizeof(mpx_identity), &page);
   if (r < 0)
     return mpx_fail_code(r, "cannot set up the process's identity");
-  self_identity = page;
+  mpx_the_identity = page;
   return 0;
 }
 
 static void release_thread(void) {
   mpx_header *header = mpx_family_header();
-  if (!header || self_thread.member != mpx_family_self())
+  if (!header || mpx_this_thread.member != mpx_family_self())
     return;
-  mpx_slot *slot = mpx_table_slot(header, self_thread.member);
+  mpx_slot *slot = mpx_table_slot(header, mpx_this_thread.member);
   /* From now on this cell proves nothing: pid and start time must. */
   if (slot && atomic_load_explicit(&slot->start_time, memory_order_relaxed) <= 0) {
     int64_t start_time = mpx_os_start_time(mpx_os_pid());
     atomic_store_explicit(&slot->start_time, start_time > 0 ? start_time : MPX_START_UNKNOWN,
                           memory_order_release);
   }
-  mpx_cell *cell = mpx_cell_at(header, self_thread.cell);
-  self_thread.member = 0;
+  mpx_cell *cell = mpx_cell_at(header, mpx_this_thread.cell);
+  mpx_this_thread.member = 0;
   mpx_cell_release(cell);
 }
 
@@ -207,8 +191,9 @@ static int enter_thread(mpx_header *header, mpx_member member) {
   r = mpx_cell_take(header, member, &cell);
   if (r < 0)
     return r;
-  self_thread.cell = cell;
-  self_thread.member = member;
+  mpx_this_thread.cell = cell;
+  mpx_this_thread.name = mpx_cell_thread(header, cell);
+  mpx_this_thread.member = member;
   return 0;
 }
 
@@ -225,8 +210,8 @@ static int become(mpx_header *header, mpx_member member) {
   r = enter_thread(header, member);
   if (r < 0)
     return r;
-  atomic_store_explicit(&self_identity->member, member, memory_order_relaxed);
-  atomic_store_explicit(&family.header, header, memory_order_release);
+  atomic_store_explicit(&mpx_the_identity->member, member, memory_order_relaxed);
+  atomic_store_explicit(&mpx_the_header, header, memory_order_release);
   return 0;
 }
 
@@ -281,9 +266,9 @@ static void unlock_making(void) {
 
 static int enter_slowly(uint32_t *ret_cell) {
   int r = 0;
-  if (!atomic_load_explicit(&family.header, memory_order_acquire)) {
+  if (!atomic_load_explicit(&mpx_the_header, memory_order_acquire)) {
     lock_making();
-    if (!atomic_load_explicit(&family.header, memory_order_acquire))
+    if (!atomic_load_explicit(&mpx_the_header, memory_order_acquire))
       r = create_family();
     unlock_making();
   }
@@ -295,22 +280,30 @@ static int enter_slowly(uint32_t *ret_cell) {
                     "process %lld was made by a fork() that mproc does not know: make it with "
                     "mproc_process_start() to share the heap",
                     (long long)mpx_os_pid());
-  if (self_thread.member != member)
-    r = enter_thread(family.header, member);
+  if (mpx_this_thread.member != member)
+    r = enter_thread(mpx_the_header, member);
   if (r == 0)
-    *ret_cell = self_thread.cell;
+    *ret_cell = mpx_this_thread.cell;
   return r;
 }
 
 int mpx_family_enter(uint32_t *ret_cell) {
   mpx_member member = mpx_family_self();
-  if (member != 0 && self_thread.member == member) {
-    *ret_cell = self_thread.cell;
+  if (member != 0 && mpx_this_thread.member == member) {
+    *ret_cell = mpx_this_thread.cell;
     return 0;
   }
   mpx_os_cancel_hold(); /* it reads files under a lock, and takes a cell */
   int r = enter_slowly(ret_cell);
   mpx_os_cancel_release();
+  return r;
+}
+
+int mpx_family_thread_slowly(mpx_thread *ret_thread) {
+  uint32_t cell;
+  int r = mpx_family_enter(&cell);
+  if (r == 0)
+    *ret_thread = mpx_this_thread.name;
   return r;
 }
 
@@ -323,8 +316,8 @@ int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
         "descriptor %lld, the shared heap's, was closed by another part of the program: "
         "spawn cannot pass the heap on; leave that descriptor open, or use fork",
         (long long)family.handle);
-  *ret_ticket = (mpx_family_ticket){.address = (uint64_t)(uintptr_t)family.header,
-                                    .size = family.header->size,
+  *ret_ticket = (mpx_family_ticket){.address = (uint64_t)(uintptr_t)mpx_the_header,
+                                    .size = mpx_the_header->size,
                                     .handle = family.handle,
                                     .id = family.id,
                                     .member = member};
@@ -332,15 +325,15 @@ int mpx_family_ticket_for(mpx_member member, mpx_family_ticket *ret_ticket) {
 }
 
 void mpx_family_touch(void) {
-  (void)atomic_fetch_add_explicit(&self_identity->member, 0, memory_order_relaxed);
+  (void)atomic_fetch_add_explicit(&mpx_the_identity->member, 0, memory_order_relaxed);
 }
 
 int mpx_family_adopt(mpx_member member) {
   unlock_making();
-  if (self_thread.member)
-    mpx_os_robust_disown(&mpx_cell_at(family.header, self_thread.cell)->life);
-  self_thread.member = 0;
-  return become(family.header, member);
+  if (mpx_this_thread.member)
+    mpx_os_robust_disown(&mpx_cell_at(mpx_the_header, mpx_this_thread.cell)->life);
+  mpx_this_thread.member = 0;
+  return become(mpx_the_header, member);
 }
 
 int mpx_family_attach(const mpx_family_ticket *ticket) {

@@ -13,6 +13,14 @@
 
 struct mpx_allocator;
 
+/* The loader of glibc keeps room for a few bytes like these of a library that is loaded late, and
+ * finding them takes no call. Others refuse to load such a library. */
+#ifdef __GLIBC__
+#define MPX_TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#define MPX_TLS_MODEL
+#endif
+
 /* The segment's first page. Written by its creator before anybody else can see it, except as
  * noted. */
 typedef struct mpx_header {
@@ -30,6 +38,8 @@ typedef struct mpx_header {
   _Atomic uint32_t sweep_hand;  /* next slot to look at for a dead process; any member, relaxed */
   _Atomic uint64_t next_number; /* for "Process-N"; any member, relaxed */
   mpx_server_page *servers;     /* see process/server.h */
+  _Atomic(void *) closed[64]; /* objects that were destroyed last; by exchange, see sync/object.h */
+  _Atomic uint32_t closed_hand; /* the oldest of them; any member, relaxed */
 } mpx_header;
 
 /* What a process needs to become a member: travels in the boot record. */
@@ -48,11 +58,42 @@ void mpx_family_set_size(size_t size);
  * none. Stores the thread's cell. MPROC_EFOREIGN, MPROC_EADDRESS, -ENOMEM, ...; says why. */
 int mpx_family_enter(uint32_t *ret_cell);
 
+/* For the functions below only, which every use of every object comes by. */
+typedef struct mpx_identity {
+  _Atomic uint64_t member;
+} mpx_identity;
+typedef struct mpx_self_thread {
+  mpx_member member;
+  mpx_thread name;
+  uint32_t cell;
+} mpx_self_thread;
+extern _Atomic(mpx_header *) mpx_the_header;
+extern mpx_identity *mpx_the_identity;
+extern _Thread_local mpx_self_thread mpx_this_thread MPX_TLS_MODEL;
+int mpx_family_thread_slowly(mpx_thread *ret_thread);
+
+/* The calling process; 0 when it is no member. */
+static inline mpx_member mpx_family_self(void) {
+  if (!atomic_load_explicit(&mpx_the_header, memory_order_acquire))
+    return 0;
+  return atomic_load_explicit(&mpx_the_identity->member, memory_order_relaxed);
+}
+
 /* The header, or NULL before the family exists in this process (also in a foreign child: it must
  * not touch it). */
-mpx_header *mpx_family_header(void);
-/* The calling process; 0 when it is no member. */
-mpx_member mpx_family_self(void);
+static inline mpx_header *mpx_family_header(void) {
+  return mpx_family_self() ? atomic_load_explicit(&mpx_the_header, memory_order_acquire) : NULL;
+}
+
+/* What the calling thread is called as the owner of something; enters as above. */
+static inline int mpx_family_thread(mpx_thread *ret_thread) {
+  mpx_member member = mpx_family_self();
+  if (member == 0 || mpx_this_thread.member != member)
+    return mpx_family_thread_slowly(ret_thread);
+  *ret_thread = mpx_this_thread.name;
+  return 0;
+}
+
 /* Whether this process was a member's copy made by somebody else's fork(). */
 bool mpx_family_is_foreign(void);
 

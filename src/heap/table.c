@@ -98,6 +98,18 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   return 1;
 }
 
+mpx_member mpx_table_find(mpx_header *header, int64_t pid) {
+  uint32_t count = atomic_load_explicit(&header->slots_used, memory_order_relaxed);
+  for (uint32_t i = 0; i < count && i < MPX_SLOT_COUNT && pid > 0; i++) {
+    mpx_slot *slot = &header->slots[i];
+    uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
+    if (tag_state(tag) != MPX_SLOT_FREE &&
+        atomic_load_explicit(&slot->pid, memory_order_relaxed) == pid)
+      return mpx_member_make(i, tag_generation(tag));
+  }
+  return 0;
+}
+
 int mpx_table_claim(mpx_header *header, mpx_member parent, mpx_member *ret_member) {
   for (int attempt = 0; attempt < 2; attempt++) {
     int r = 0;
@@ -176,7 +188,7 @@ static bool take_cell(mpx_cell *cell, mpx_member member) {
     return false;
   MPROC_CRASH_POINT("cell.taken");
   /* Once only: somebody who tests the life of the last owner may hold the lock right now. */
-  if (cell->generation == 0)
+  if (atomic_load_explicit(&cell->generation, memory_order_relaxed) == 0)
     (void)mpx_os_robust_init(&cell->life);
   /* Whoever has it has it for an instant. Only ever tried: a checker of lock order would take what
    * a thread holds until it ends for one half of a deadlock, with any lock of the host around its
@@ -184,7 +196,7 @@ static bool take_cell(mpx_cell *cell, mpx_member member) {
   while (mpx_os_robust_trylock(&cell->life) == -EBUSY)
     mpx_os_sleep(100 * 1000);
   MPROC_CRASH_POINT("cell.locked");
-  cell->generation++;
+  atomic_fetch_add_explicit(&cell->generation, 1, memory_order_relaxed);
   /* release: pairs with the acquire in thread_vanished, which must find the lock taken */
   atomic_store_explicit(&cell->owner, member | MPX_CELL_HELD, memory_order_release);
   return true;
@@ -265,6 +277,51 @@ static bool thread_vanished(mpx_cell *cell, mpx_member member) {
   bool vanished = is_held(cell, member);
   mpx_os_robust_unlock(&cell->life);
   return vanished;
+}
+
+enum { CELL_SHIFT = 48, GENERATION_SHIFT = 2 };
+#define GENERATION_MASK (((uint64_t)1 << (CELL_SHIFT - GENERATION_SHIFT)) - 1)
+
+mpx_thread mpx_cell_thread(mpx_header *header, uint32_t index) {
+  uint64_t generation =
+      atomic_load_explicit(&mpx_cell_at(header, index)->generation, memory_order_relaxed);
+  return (uint64_t)(index + 1) << CELL_SHIFT | (generation & GENERATION_MASK) << GENERATION_SHIFT;
+}
+
+/* The cell that the thread has, or the one who came after it; NULL for what is no thread. */
+static mpx_cell *cell_of(mpx_header *header, mpx_thread thread) {
+  uint32_t index = (uint32_t)(thread >> CELL_SHIFT) - 1;
+  return thread >> CELL_SHIFT ? mpx_cell_at(header, index) : NULL;
+}
+
+/* Whether the cell is this thread's, alive or dead. */
+static bool has_cell(mpx_cell *cell, mpx_thread thread, uint64_t mask) {
+  /* acquire: pairs with the release in take_cell; the generation is then at least this owner's */
+  uint64_t owner = atomic_load_explicit(&cell->owner, memory_order_acquire);
+  uint64_t generation = atomic_load_explicit(&cell->generation, memory_order_relaxed);
+  return (owner & MPX_CELL_HELD) && ((generation ^ thread >> GENERATION_SHIFT) & mask) == 0;
+}
+
+bool mpx_thread_is_dead_by(mpx_header *header, mpx_thread thread, unsigned bits) {
+  mpx_cell *cell = cell_of(header, thread);
+  if (!cell || !has_cell(cell, thread, ((uint64_t)1 << bits) - 1))
+    return true;
+  if (mpx_os_robust_trylock(&cell->life) < 0)
+    return false;
+  mpx_os_robust_unlock(&cell->life); /* the kernel let go of it, or the thread itself just did */
+  return true;
+}
+
+bool mpx_thread_is_dead(mpx_header *header, mpx_thread thread) {
+  return mpx_thread_is_dead_by(header, thread, CELL_SHIFT - GENERATION_SHIFT);
+}
+
+mpx_member mpx_thread_member(mpx_header *header, mpx_thread thread) {
+  mpx_cell *cell = cell_of(header, thread);
+  if (!cell)
+    return 0;
+  mpx_member member = atomic_load_explicit(&cell->owner, memory_order_relaxed) & ~MPX_CELL_HELD;
+  return has_cell(cell, thread, GENERATION_MASK) ? member : 0;
 }
 
 /* Whether the claimer of a slot is dead. While it fills in the slot only its own slot's number is

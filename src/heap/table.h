@@ -20,6 +20,12 @@
  * itself. */
 typedef uint64_t mpx_member;
 
+/* A thread of a member, named so that its end shows: number of its cell + 1 in the upper 16 bits,
+ * generation of the cell in the next 46. The lowest two are whoever's who keeps the name in a word.
+ * 0 is nobody. */
+typedef uint64_t mpx_thread;
+#define MPX_THREAD_FLAGS ((uint64_t)3)
+
 #define MPX_START_UNKNOWN ((int64_t)-1) /* /proc did not tell: the pid alone must do */
 
 enum { MPX_SLOT_COUNT = 8192, MPX_POOL_COUNT = 24576 };
@@ -38,7 +44,8 @@ typedef enum mpx_slot_state {
 typedef struct mpx_cell {
   _Alignas(64) mpx_os_robust life;
   _Atomic uint64_t owner;
-  uint64_t generation; /* grows with each owner thread, who writes it; 0: `life` is not made yet */
+  /* grows with each owner thread, who writes it, holding `life`; 0: `life` is not made yet */
+  _Atomic uint64_t generation;
 } mpx_cell;
 
 /* Whether a child may end (and a guarded one begin): its parent can name it. */
@@ -89,6 +96,8 @@ uint32_t mpx_member_slot(mpx_member member);
 /* The slot a member has, or NULL when it was buried. Bounds-checked: members come from shared
  * memory. */
 mpx_slot *mpx_table_slot(struct mpx_header *header, mpx_member member);
+/* The member with that pid, or 0; one that has ended counts until it is buried. */
+mpx_member mpx_table_find(struct mpx_header *header, int64_t pid);
 /* Takes a free slot for a child of `parent`. MPROC_ETABLEFULL, says why. */
 int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);
 /* Where a child or server that has taken the slot writes why it gives up; NULL without memory. */
@@ -111,6 +120,16 @@ int mpx_cell_take(struct mpx_header *header, mpx_member member, uint32_t *ret_ce
 mpx_cell *mpx_cell_at(struct mpx_header *header, uint32_t index);
 /* A thread's normal end. */
 void mpx_cell_release(mpx_cell *cell);
+/* What the owner of a cell is called. Nobody was or will be called so again. */
+mpx_thread mpx_cell_thread(struct mpx_header *header, uint32_t index);
+/* Whether the thread ended, however. Somebody who tests the same at this instant may hide it:
+ * whoever waits for it looks again. */
+bool mpx_thread_is_dead(struct mpx_header *header, mpx_thread thread);
+/* The same of a name of which only `bits` bits of the generation were kept: after so many owners of
+ * its cell a dead thread may be taken for its successor, never a living one for dead. */
+bool mpx_thread_is_dead_by(struct mpx_header *header, mpx_thread thread, unsigned bits);
+/* The process of a thread that has not been buried; 0: nobody knows. */
+mpx_member mpx_thread_member(struct mpx_header *header, mpx_thread thread);
 /* Frees the cells that a dead process left. */
 void mpx_cell_free_all(struct mpx_header *header, mpx_member member);
 
