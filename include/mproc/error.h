@@ -39,10 +39,11 @@
   X(ECRASHED, -4076, "the process was killed by a signal")                                         \
   X(ESTATUS_UNKNOWN, -4075, "the process ended, but another part of the program took its status")  \
   X(EPRELOAD, -4074, "a preload function of the forkserver failed")                                \
-  X(ESERVER, -4073, "the forkserver died again and again")
+  X(ESERVER, -4073, "the forkserver died again and again")                                         \
+  X(EBROKEN, -4072, "the barrier is broken")
 
 #define MPROC_ERROR_ENUM(name, value, text) MPROC_##name = (value),
-enum mproc_error { MPROC_ERROR_MAP(MPROC_ERROR_ENUM) MPROC_ERROR_LAST = -4072 };
+enum mproc_error { MPROC_ERROR_MAP(MPROC_ERROR_ENUM) MPROC_ERROR_LAST = -4071 };
 #undef MPROC_ERROR_ENUM
 
 #ifdef __cplusplus

@@ -9,6 +9,8 @@
 #include "log.h"
 #include "process.h"
 #include "start_method.h"
+#include "sync.h"
+#include "value.h"
 #include "version.h"
 #include "wait.h"
 

@@ -6,6 +6,7 @@
 #include "process/guardian.h"
 #include "process/process.h"
 #include "process/server.h"
+#include "sync/bell.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -60,6 +61,7 @@ void mpx_child_leave_parent(void) {
   mpx_registry_reset_in_child();
   mpx_server_reset_in_child();
   mpx_guardian_reset_in_child();
+  mpx_bell_reset_in_child();
 }
 
 void mpx_gate_open(mpx_slot *slot) {

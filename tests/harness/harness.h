@@ -18,6 +18,7 @@
  * Environment
  *   MPROC_TEST_SCALE=N               test_scale(n) returns n / N
  *   MPROC_TEST_TIMEOUT_MULTIPLIER=N  stretches the limits; 0 switches them off
+ *   MPROC_TEST_SEED=N                the random numbers of a storm, which prints its own
  *   MPROC_TEST_WRAPPER="valgrind -q" is put before the command of every case; @log@ in it stands
  *                                    for a file: a line that is written there and does not begin
  *                                    with "--" is shown and fails the case

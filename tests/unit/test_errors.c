@@ -131,6 +131,14 @@ static void provoke_ECLOSED(void) {
   check_said(mproc_process_start(process), MPROC_ECLOSED, "closed", "create another");
 }
 
+static void provoke_EBROKEN(void) {
+  mproc_barrier *barrier;
+  CHECK_EQ(mproc_barrier_create(2, &barrier), 0);
+  CHECK_EQ(mproc_barrier_abort(barrier), 0);
+  check_said(mproc_barrier_wait(barrier, 0), MPROC_EBROKEN, "broke", "mproc_barrier_reset");
+  CHECK_EQ(mproc_barrier_destroy(barrier), 0);
+}
+
 static void provoke_ESTARTED(void) {
   const int code = 3;
   mproc_process *process = start_by("fork", return_code, &code, sizeof code);

@@ -1,0 +1,75 @@
+/* Array: plain memory with a lock. */
+#include "base/error.h"
+#include "sync/lock.h"
+
+#include "mproc/heap.h"
+#include "mproc/value.h"
+
+#include <errno.h>
+
+struct mproc_array {
+  mpx_object object;
+  mproc_lock *lock; /* creator */
+  size_t count, size;
+  void *items; /* apart: they go back to the heap at once, the object after a while */
+};
+
+int mproc_array_create(size_t count, size_t size, mproc_array **ret_array) {
+  void *memory;
+  int r = mpx_check_not_null(ret_array, "ret_array");
+  if (r == 0 && (count == 0 || size == 0))
+    r = mpx_fail(-EINVAL, "an array has at least one item of at least one byte");
+  if (r == 0 && size && count > SIZE_MAX / 2 / size)
+    r = mpx_fail(MPROC_EHEAPFULL, "%zu items of %zu bytes are more than any heap holds", count,
+                 size);
+  if (r == 0)
+    r = mpx_object_alloc(sizeof(mproc_array), &memory);
+  if (r != 0)
+    return r;
+  mproc_array *array = memory;
+  r = mpx_object_alloc(count * size, &array->items);
+  if (r == 0)
+    r = mproc_lock_create(&array->lock);
+  if (r < 0) {
+    (void)mproc_heap_free(array->items);
+    (void)mproc_heap_free(array);
+    return r;
+  }
+  array->count = count;
+  array->size = size;
+  *ret_array = array;
+  return mpx_object_publish(array, MPX_KIND_ARRAY);
+}
+
+static const mproc_array *recognize(const mproc_array *array) {
+  return mpx_object_check(array, MPX_KIND_ARRAY) == 0 ? array : NULL;
+}
+
+void *mproc_array_items(const mproc_array *array) {
+  return recognize(array) ? array->items : NULL;
+}
+
+size_t mproc_array_count(const mproc_array *array) {
+  return recognize(array) ? array->count : 0;
+}
+
+size_t mproc_array_item_size(const mproc_array *array) {
+  return recognize(array) ? array->size : 0;
+}
+
+mproc_lock *mproc_array_lock(const mproc_array *array) {
+  return recognize(array) ? array->lock : NULL;
+}
+
+int mproc_array_destroy(mproc_array *array) {
+  if (!array)
+    return 0;
+  int r = mpx_object_check(array, MPX_KIND_ARRAY);
+  if (r == 0)
+    r = mproc_lock_destroy(array->lock);
+  if (r < 0)
+    return r;
+  void *items = array->items;
+  mpx_object_destroy(array);
+  return mproc_heap_free(items);
+}

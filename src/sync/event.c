@@ -1,0 +1,97 @@
+/* Event: a flag to wait for. */
+#include "sync/event.h"
+#include "base/error.h"
+#include "sync/object.h"
+
+#include "mproc/sync.h"
+
+#include <errno.h>
+
+/* Counts how often it was set, so that who waits notices a set that is cleared at once. */
+enum { IS_SET = 1, STEP = 2 };
+
+struct mproc_event {
+  mpx_object object;
+  _Atomic uint32_t state; /* by CAS, any thread; release on set, acquire in wait and is_set */
+  mpx_notice notice;
+};
+
+int mproc_event_create(mproc_event **ret_event) {
+  void *event;
+  int r = mpx_check_not_null(ret_event, "ret_event");
+  if (r == 0)
+    r = mpx_object_alloc(sizeof(mproc_event), &event);
+  if (r != 0)
+    return r;
+  *ret_event = event;
+  return mpx_object_publish(event, MPX_KIND_EVENT);
+}
+
+int mproc_event_set(mproc_event *event) {
+  int r = mpx_object_check(event, MPX_KIND_EVENT);
+  if (r < 0)
+    return r;
+  uint32_t seen = atomic_load_explicit(&event->state, memory_order_relaxed);
+  while (!(seen & IS_SET) &&
+         !atomic_compare_exchange_weak(&event->state, &seen, (seen + STEP) | IS_SET))
+    ;
+  mpx_notice_next(&event->notice, MPX_TURN_ALL);
+  return 0;
+}
+
+int mproc_event_clear(mproc_event *event) {
+  int r = mpx_object_check(event, MPX_KIND_EVENT);
+  if (r == 0)
+    atomic_fetch_and(&event->state, ~(uint32_t)IS_SET);
+  return r;
+}
+
+int mproc_event_is_set(const mproc_event *event) {
+  int r = mpx_object_check(event, MPX_KIND_EVENT);
+  return r < 0 ? r : (int)(atomic_load(&event->state) & IS_SET);
+}
+
+static int wait_for_change(mproc_event *event, int timeout_ms) {
+  uint32_t first = atomic_load(&event->state);
+  if (first & IS_SET)
+    return 0;
+  if (timeout_ms == 0)
+    return mpx_timeout_fail(timeout_ms, "the event is not set");
+  int64_t deadline = mpx_deadline(mpx_os_now(), timeout_ms);
+  for (;;) {
+    uint32_t turn = mpx_turn_prepare(&event->notice.turn);
+    uint32_t now = atomic_load(&event->state);
+    if (now != first)
+      return 0;
+    if (mpx_object_check(event, MPX_KIND_EVENT) < 0)
+      return MPROC_ECLOSED;
+    if (!mpx_turn_sleep(&event->notice.turn, turn, deadline))
+      return mpx_timeout_fail(timeout_ms, "the event was not set");
+  }
+}
+
+int mproc_event_wait(mproc_event *event, int timeout_ms) {
+  mpx_thread self;
+  int r = mpx_object_enter(event, MPX_KIND_EVENT, &self);
+  if (r == 0)
+    r = mpx_timeout_check(timeout_ms);
+  return r < 0 ? r : wait_for_change(event, timeout_ms);
+}
+
+mpx_notice *mpx_event_notice(mproc_event *event) {
+  return &event->notice;
+}
+
+int mproc_event_destroy(mproc_event *event) {
+  if (!event)
+    return 0;
+  mpx_thread self;
+  int r = mpx_object_enter(event, MPX_KIND_EVENT, &self);
+  if (r < 0)
+    return r;
+  if (mpx_notice_is_used(&event->notice))
+    return mpx_fail(-EBUSY, "somebody waits for the event");
+  mpx_notice_fini(&event->notice);
+  mpx_object_destroy(event);
+  return 0;
+}

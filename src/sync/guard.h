@@ -1,0 +1,22 @@
+/* A mutex of ours inside an object, held for an instant, around what is right after any death. */
+#ifndef MPX_SYNC_GUARD_H
+#define MPX_SYNC_GUARD_H
+
+#include "sync/mutex.h"
+
+/* How long a function without a timeout waits for it. */
+#define MPX_GUARD_NS (1000 * MPX_NS_PER_MS)
+
+/* Until `deadline` (0: a try), but for 100 ms in any case: an instant is no wait. 0, or
+ * MPROC_OWNER_DIED (marked as repaired: the caller does it). -ETIMEDOUT, or -EAGAIN for a try: a
+ * thread is stopped inside of the object; says so. */
+int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline);
+
+/* For those who can do without: as above, waits for no living thread and says nothing. */
+int mpx_guard_try(mpx_mutex *guard, mpx_thread self);
+
+static inline void mpx_guard_unlock(mpx_mutex *guard) {
+  mpx_mutex_unlock_own(guard);
+}
+
+#endif

@@ -1,0 +1,77 @@
+#include "sync/notice.h"
+
+#include "heap/family.h"
+#include "os/crash_point.h"
+#include "sync/guard.h"
+#include "sync/object.h"
+
+void mpx_notice_wake(mpx_notice *notice, int count) {
+  mpx_turn_wake(&notice->turn, count);
+  MPROC_CRASH_POINT("notice.woken");
+  for (mpx_entry *entry = NULL; (entry = mpx_roster_next(&notice->bells, entry));) {
+    MPROC_CRASH_POINT("notice.rings");
+    mpx_os_bell_ring(atomic_load_explicit(&entry->word, memory_order_relaxed));
+  }
+}
+
+enum { IS_PROCESS = 1, GENERATION_SHIFT = 2, SLOT_SHIFT = 48 }; /* bits that no thread's name has */
+
+mpx_thread mpx_notice_process(mpx_member member) {
+  return (member >> 32) << SLOT_SHIFT | (member & UINT32_MAX) << GENERATION_SHIFT | IS_PROCESS;
+}
+
+static bool is_dead(mpx_thread owner) {
+  mpx_header *header = mpx_family_header();
+  mpx_member member = owner >> SLOT_SHIFT << 32 | (uint32_t)(owner >> GENERATION_SHIFT);
+  return owner & IS_PROCESS ? mpx_member_is_dead(header, member)
+                            : mpx_thread_is_dead(header, owner);
+}
+
+/* Whether somebody is left; the dead are forgotten. */
+static bool has_listeners(mpx_notice *notice) {
+  bool found = false;
+  for (mpx_entry *entry = NULL; (entry = mpx_roster_next(&notice->bells, entry));) {
+    mpx_thread owner = mpx_entry_thread(entry);
+    if (owner && is_dead(owner))
+      (void)mpx_entry_free_of(entry, owner);
+    else
+      found |= owner != 0;
+  }
+  return found;
+}
+
+int mpx_notice_listen(mpx_notice *notice, mpx_thread self, mpx_thread owner, uint32_t bell,
+                      mpx_entry **ret_entry) {
+  int r = mpx_guard_lock(&notice->guard, self, mpx_os_now());
+  if (r < 0)
+    return r;
+  (void)has_listeners(notice);
+  r = mpx_roster_reserve(&notice->bells, 0, ret_entry);
+  if (r == 0) {
+    atomic_store_explicit(&(*ret_entry)->word, bell, memory_order_relaxed);
+    mpx_entry_set(*ret_entry, owner);
+  }
+  MPROC_CRASH_POINT("notice.listens");
+  mpx_guard_unlock(&notice->guard);
+  return r;
+}
+
+bool mpx_notice_is_used(mpx_notice *notice) {
+  if (has_listeners(notice) || mpx_turn_has_sleepers(&notice->turn))
+    return true;
+  if (!has_listeners(notice)) /* again: one who came meanwhile may have lost his mark */
+    return false;
+  mpx_notice_prepare(notice);
+  return true;
+}
+
+/* Somebody may be ringing still who made that happen for which the object was kept: the list stays
+ * as it is, and its chunks as long as the object itself. */
+void mpx_notice_fini(mpx_notice *notice) {
+  mpx_chunk *chunk = atomic_load_explicit(&notice->bells.first, memory_order_acquire);
+  while (chunk) {
+    mpx_chunk *next = chunk->next;
+    mpx_object_destroy(chunk);
+    chunk = next;
+  }
+}

@@ -1,0 +1,50 @@
+/* A turn that can be heard by a bell, too: what is waited for in company with other objects, or
+ * with handles. Who waits for it alone sleeps at the turn.
+ *
+ *   whoever waits                               whoever changes
+ *     mpx_notice_listen(): an entry                changes it
+ *     mpx_notice_prepare() sets the mark           mpx_notice_next(): the mark is set? counts the
+ *     looks; not yet                               turn, wakes sleepers, rings each entry's bell
+ *     polls the bell, for MPX_LOOK_NS at most
+ *
+ * Entries are read without the guard, by signal handlers too; one that is reused at that instant
+ * costs a ring for nobody. */
+#ifndef MPX_SYNC_NOTICE_H
+#define MPX_SYNC_NOTICE_H
+
+#include "sync/mutex.h"
+#include "sync/roster.h"
+#include "sync/turn.h"
+
+typedef struct mpx_notice {
+  mpx_turn turn;
+  mpx_mutex guard;  /* of the list of entries, not of what is in them */
+  mpx_roster bells; /* entry.word: the name of a bell */
+} mpx_notice;
+
+void mpx_notice_wake(mpx_notice *notice, int count);
+
+/* Lets at most `count` sleepers look again, and all who listen. [child]: usable in a signal
+ * handler. */
+static inline void mpx_notice_next(mpx_notice *notice, int count) {
+  atomic_thread_fence(memory_order_seq_cst); /* as in mpx_turn_next */
+  if (mpx_turn_is_waited(&notice->turn))
+    mpx_notice_wake(notice, count);
+}
+
+/* The bell of that name rings from now on, until mpx_entry_free_of(owner) or the end of `owner`: a
+ * thread, or a process by mpx_notice_process. `self` is the calling thread. Says why not. */
+int mpx_notice_listen(mpx_notice *notice, mpx_thread self, mpx_thread owner, uint32_t bell,
+                      mpx_entry **ret_entry);
+mpx_thread mpx_notice_process(mpx_member member);
+
+/* Before each look: what changes after it rings. */
+static inline void mpx_notice_prepare(mpx_notice *notice) {
+  (void)mpx_turn_prepare(&notice->turn);
+}
+
+/* Whether somebody who lives sleeps or listens. */
+bool mpx_notice_is_used(mpx_notice *notice);
+void mpx_notice_fini(mpx_notice *notice);
+
+#endif

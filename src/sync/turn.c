@@ -1,0 +1,35 @@
+#include "sync/turn.h"
+
+#include "os/crash_point.h"
+
+/* Fewer slept than were to be woken: the mark goes, unless somebody has come by meanwhile. Who
+ * fell asleep between the two wakes without being seen is let go by the second. */
+static void wipe_mark(mpx_turn *turn, uint32_t seen) {
+  if (atomic_compare_exchange_strong(&turn->word, &seen, (seen + MPX_TURN_STEP) & ~1U))
+    mpx_os_word_wake_all(&turn->word);
+}
+
+/* If a process is killed in between, sleepers look by themselves. */
+void mpx_turn_wake(mpx_turn *turn, int count) {
+  uint32_t seen = atomic_fetch_add(&turn->word, MPX_TURN_STEP) + MPX_TURN_STEP;
+  MPROC_CRASH_POINT("turn.counted");
+  if (mpx_os_word_wake(&turn->word, count) < count)
+    wipe_mark(turn, seen);
+}
+
+/* Who was woken a moment ago, or looks right now, does not sleep: the mark goes, and who is up sets
+ * it again before he sleeps. */
+bool mpx_turn_has_sleepers(mpx_turn *turn) {
+  uint32_t seen = atomic_load(&turn->word);
+  if (!(seen & MPX_TURN_WAITED))
+    return false;
+  if (mpx_os_word_sleepers(&turn->word) > 0)
+    return true;
+  wipe_mark(turn, seen);
+  for (int64_t end = mpx_os_now() + MPX_TURN_GRACE_NS; !mpx_turn_is_waited(turn);) {
+    if (mpx_os_now() >= end)
+      return false;
+    mpx_os_sleep(MPX_TURN_GRACE_NS / 20);
+  }
+  return true;
+}

@@ -1,0 +1,330 @@
+/* Locks and signals: a process dies, or is stopped for a while, at each named place. Its partner,
+ * who does the same with the same objects, goes on, and nothing is left of the dead. */
+#include "harness.h"
+#include "members.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+
+/* A round of a partner takes a few looks of 50 ms at most; the hang limit is ten times that. */
+enum { DRAIN_MS = 1000, ROUNDS_AFTER = 4, SOON_MS = 5000 };
+
+/* In the shared heap. */
+typedef struct board {
+  mproc_lock *lock;
+  mproc_rlock *rlock;
+  mproc_rwlock *rwlock;
+  mproc_semaphore *permits, *tracked;
+  mproc_condition *condition;
+  mproc_event *event;
+  mproc_barrier *barrier;
+  int turn; /* whose: under the condition's lock */
+  _Atomic int stop;
+  _Atomic int64_t rounds[2];
+} board;
+
+typedef void work(board *b, int self);
+
+typedef struct job {
+  board *b;
+  uintptr_t number; /* of the work: addresses differ between processes */
+  int64_t self;
+} job;
+
+static board *new_board(void) {
+  static const mproc_semaphore_options tracked = {.tracked = 1};
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  CHECK_EQ(mproc_lock_create(&b->lock), 0);
+  CHECK_EQ(mproc_rlock_create(&b->rlock), 0);
+  CHECK_EQ(mproc_rwlock_create(&b->rwlock), 0);
+  CHECK_EQ(mproc_semaphore_create(2, NULL, &b->permits), 0);
+  CHECK_EQ(mproc_semaphore_create(1, &tracked, &b->tracked), 0);
+  CHECK_EQ(mproc_condition_create(NULL, &b->condition), 0);
+  CHECK_EQ(mproc_event_create(&b->event), 0);
+  CHECK_EQ(mproc_barrier_create(2, &b->barrier), 0);
+  return b;
+}
+
+/* None counts a dead process for one that is inside. */
+static void free_board(board *b) {
+  CHECK_EQ(mproc_lock_destroy(b->lock), 0);
+  CHECK_EQ(mproc_rlock_destroy(b->rlock), 0);
+  CHECK_EQ(mproc_rwlock_destroy(b->rwlock), 0);
+  CHECK_EQ(mproc_semaphore_destroy(b->permits), 0);
+  CHECK_EQ(mproc_semaphore_destroy(b->tracked), 0);
+  CHECK_EQ(mproc_condition_destroy(b->condition), 0);
+  CHECK_EQ(mproc_event_destroy(b->event), 0);
+  CHECK_EQ(mproc_barrier_destroy(b->barrier), 0);
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
+/* ---- what both do ---------------------------------------------------------------------------- */
+
+static void lock_work(board *b, int self) {
+  (void)self;
+  int r = mproc_lock_acquire(b->lock, MPROC_FOREVER);
+  CHECK_OK(r);
+  if (r == MPROC_OWNER_DIED)
+    CHECK_EQ(mproc_lock_consistent(b->lock), 0);
+  sleep_ms(1);
+  CHECK_EQ(mproc_lock_release(b->lock), 0);
+}
+
+static void rlock_work(board *b, int self) {
+  (void)self;
+  int r = mproc_rlock_acquire(b->rlock, MPROC_FOREVER);
+  CHECK_OK(r);
+  CHECK_EQ(mproc_rlock_acquire(b->rlock, 0), r);
+  if (r == MPROC_OWNER_DIED)
+    CHECK_EQ(mproc_rlock_consistent(b->rlock), 0);
+  sched_yield();
+  CHECK_EQ(mproc_rlock_release(b->rlock), 0);
+  CHECK_EQ(mproc_rlock_release(b->rlock), 0);
+  sleep_ms(1); /* a lock is not fair: who takes it again at once may keep the other out for long */
+}
+
+static void rwlock_work(board *b, int self) {
+  CHECK_OK(mproc_rwlock_acquire_read(b->rwlock, MPROC_FOREVER));
+  sleep_ms(1 + self);
+  CHECK_EQ(mproc_rwlock_release(b->rwlock), 0);
+  int r = mproc_rwlock_acquire_write(b->rwlock, MPROC_FOREVER);
+  CHECK_OK(r);
+  if (r == MPROC_OWNER_DIED)
+    CHECK_EQ(mproc_rwlock_consistent(b->rwlock), 0);
+  sched_yield();
+  CHECK_EQ(mproc_rwlock_release(b->rwlock), 0);
+}
+
+/* A permit that is not tracked goes with its holder: one of two is left. */
+static void permit_work(board *b, int self) {
+  (void)self;
+  CHECK_EQ(mproc_semaphore_acquire(b->permits, MPROC_FOREVER), 0);
+  sched_yield();
+  CHECK_EQ(mproc_semaphore_release(b->permits, 1), 0);
+}
+
+static void tracked_work(board *b, int self) {
+  (void)self;
+  CHECK_OK(mproc_semaphore_acquire(b->tracked, MPROC_FOREVER));
+  sleep_ms(1);
+  CHECK_EQ(mproc_semaphore_release(b->tracked, 1), 0);
+}
+
+/* Each waits for its turn and gives it to the other; one who is alone does without. */
+static void condition_work(board *b, int self) {
+  int r = mproc_condition_acquire(b->condition, MPROC_FOREVER);
+  CHECK_OK(r);
+  if (r == MPROC_OWNER_DIED)
+    CHECK_EQ(mproc_condition_consistent(b->condition), 0);
+  for (int64_t end = now_ms() + 100; b->turn != self && now_ms() < end;) {
+    r = mproc_condition_wait(b->condition, 100);
+    CHECK(r >= 0 || r == -ETIMEDOUT);
+    if (r == MPROC_OWNER_DIED)
+      CHECK_EQ(mproc_condition_consistent(b->condition), 0);
+  }
+  b->turn = !self;
+  CHECK_OK(mproc_condition_notify(b->condition, 1));
+  CHECK_EQ(mproc_condition_release(b->condition), 0);
+}
+
+static void event_work(board *b, int self) {
+  if (self) {
+    CHECK_EQ(mproc_event_set(b->event), 0);
+    sleep_ms(1);
+    CHECK_EQ(mproc_event_clear(b->event), 0);
+  } else {
+    int r = mproc_event_wait(b->event, 20);
+    CHECK(r == 0 || r == -ETIMEDOUT);
+  }
+}
+
+static int no_action(void *arg) {
+  (void)arg;
+  return 0;
+}
+
+static void barrier_work(board *b, int self) {
+  (void)self;
+  int r = mproc_barrier_wait_action(b->barrier, no_action, NULL, 100);
+  CHECK(r >= 0 || r == -ETIMEDOUT || r == MPROC_EBROKEN);
+  if (r < 0)
+    CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
+}
+
+static work *const works[] = {lock_work,    rlock_work,     rwlock_work, permit_work,
+                              tracked_work, condition_work, event_work,  barrier_work};
+enum { LOCK, RLOCK, RWLOCK, PERMIT, TRACKED, CONDITION, EVENT, BARRIER };
+
+static int go_on(void *arg, size_t size) {
+  const job *j = arg;
+  (void)size;
+  while (!j->b->stop) {
+    works[j->number](j->b, (int)j->self);
+    j->b->rounds[j->self]++;
+  }
+  return 0;
+}
+
+static mproc_process *start_one(board *b, int number, int self, const char *point,
+                                const char *method) {
+  const job j = {b, (uintptr_t)number, self};
+  if (point)
+    setenv("MPROC_CRASH", point, 1);
+  mproc_process *process = start_by(method, go_on, &j, sizeof j);
+  unsetenv("MPROC_CRASH");
+  return process;
+}
+
+/* ---- dying ----------------------------------------------------------------------------------- */
+
+static holdings before;
+
+static void begin(void) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  check_family_works();
+  free_board(new_board());
+  for (int i = 0; i < 64; i++) { /* those that were destroyed last are kept for a while */
+    mproc_lock *lock;
+    CHECK_EQ(mproc_lock_create(&lock), 0);
+    CHECK_EQ(mproc_lock_destroy(lock), 0);
+  }
+  check_alone(DRAIN_MS);
+  before = count_holdings();
+}
+
+static void drain_closed(void) {
+  for (int i = 0; i < 64; i++) {
+    mproc_lock *lock;
+    CHECK_EQ(mproc_lock_create(&lock), 0);
+    CHECK_EQ(mproc_lock_destroy(lock), 0);
+  }
+}
+
+static void await_rounds(const board *b, int self) {
+  int64_t wanted = b->rounds[self] + ROUNDS_AFTER;
+  AWAIT(b->rounds[self] >= wanted);
+}
+
+static void check_all_work(board *b) {
+  for (int i = 0; i < (int)(sizeof works / sizeof works[0]); i++)
+    if (i != BARRIER)
+      works[i](b, 1);
+  CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
+}
+
+/* `alone`: the partner comes when the victim is dead. Else the victim is the first to use the
+ * objects once, and once the second. */
+static void dies_at(const char *point, int number, bool alone) {
+  begin();
+  FOR_ALL_METHODS(method)
+  for (int first = 0; first < 2; first++) {
+    board *b = new_board();
+    mproc_process *victim = NULL, *partner = NULL;
+    if (!alone && !first)
+      partner = start_one(b, number, 1, NULL, method);
+    victim = start_one(b, number, 0, point, method);
+    if (!alone && first)
+      partner = start_one(b, number, 1, NULL, method);
+    check_killed(victim, SIGKILL);
+    if (alone)
+      partner = start_one(b, number, 1, NULL, method);
+    int64_t since = now_ms();
+    await_rounds(b, 1);
+    CHECK(UNDER_SANITIZER || test_under_valgrind() || now_ms() - since < SOON_MS);
+    b->stop = 1;
+    check_exited(partner, 0);
+    check_all_work(b);
+    free_board(b);
+    drain_closed();
+    check_drained(&before, DRAIN_MS, point);
+  }
+}
+
+/* Alive: whoever needs what it holds waits; it goes on where it was. */
+static void stops_at(const char *point, int number) {
+  char stop[64];
+  begin();
+  snprintf(stop, sizeof stop, "%s:stop", point);
+  board *b = new_board();
+  mproc_process *partner = start_one(b, number, 1, NULL, "fork");
+  mproc_process *victim = start_one(b, number, 0, stop, "fork");
+  CHECK(stopped_within(mproc_process_pid(victim), JOIN_MS));
+  sleep_ms(200);
+  CHECK_EQ(kill((pid_t)mproc_process_pid(victim), SIGCONT), 0);
+  await_rounds(b, 0);
+  await_rounds(b, 1);
+  b->stop = 1;
+  check_exited(victim, 0);
+  check_exited(partner, 0);
+  check_all_work(b);
+  free_board(b);
+}
+
+#define DIES(name, point, number)                                                                  \
+  TEST_LIMIT(dies_##name, 60) {                                                                    \
+    dies_at(point, number, false);                                                                 \
+  }                                                                                                \
+  TEST_LIMIT(stops_##name, 60) {                                                                   \
+    stops_at(point, number);                                                                       \
+  }
+
+DIES(with_a_lock_that_it_just_got, "mutex.taken", LOCK)
+DIES(before_it_sleeps_for_a_lock, "mutex.waits", LOCK)
+DIES(when_it_was_woken_for_a_lock, "mutex.woken", LOCK)
+DIES(when_it_has_opened_a_lock, "mutex.released", LOCK)
+DIES(when_it_has_opened_an_rlock, "mutex.released", RLOCK)
+DIES(with_an_rlock_that_it_just_got, "mutex.taken", RLOCK)
+DIES(as_a_reader, "rwlock.reader", RWLOCK)
+DIES(as_a_writer, "rwlock.writer", RWLOCK)
+DIES(awaiting_readers, "rwlock.awaits_readers", RWLOCK)
+DIES(with_a_tracked_permit, "semaphore.taken", TRACKED)
+DIES(before_it_sleeps_for_a_permit, "semaphore.waits", TRACKED)
+DIES(when_it_was_woken_for_a_permit, "semaphore.woken", TRACKED)
+DIES(when_it_is_about_to_give_a_permit, "semaphore.gives", TRACKED)
+DIES(when_it_has_given_a_permit, "semaphore.given", TRACKED)
+DIES(when_it_has_given_a_plain_permit, "semaphore.given", PERMIT)
+DIES(in_a_turn, "turn.counted", TRACKED)
+DIES(before_it_tells_a_waiter, "condition.tells", CONDITION)
+DIES(when_it_has_told_a_waiter, "condition.told", CONDITION)
+DIES(when_it_stands_in_line, "condition.stands", CONDITION)
+DIES(before_it_sleeps_in_a_condition, "condition.waits", CONDITION)
+DIES(when_it_was_woken_in_a_condition, "condition.woken", CONDITION)
+DIES(when_it_is_back_from_a_condition, "condition.back", CONDITION)
+DIES(before_it_sleeps_at_a_barrier, "barrier.waits", BARRIER)
+DIES(when_it_leads_at_a_barrier, "barrier.acts", BARRIER)
+DIES(when_it_opens_a_barrier, "barrier.opens", BARRIER)
+DIES(when_it_has_told_one_at_a_barrier, "barrier.told_one", BARRIER)
+
+TEST_LIMIT(dies_with_a_roster_that_it_made, 60) {
+  dies_at("roster.chunk", RWLOCK, true);
+}
+
+TEST_LIMIT(dies_when_it_breaks_a_barrier, 60) {
+  dies_at("barrier.breaks", BARRIER, true);
+}
+
+/* The lock of a dead owner, whose finder dies as well. */
+static int take_and_die(void *arg, size_t size) {
+  (void)size;
+  CHECK_EQ(mproc_lock_acquire((*(board **)arg)->lock, 0), 0);
+  raise(SIGKILL);
+  return 0;
+}
+
+TEST_LIMIT(dies_when_it_finds_a_dead_owner, 60) {
+  begin();
+  FOR_ALL_METHODS(method) {
+    board *b = new_board();
+    check_killed(start_by(method, take_and_die, &b, sizeof b), SIGKILL);
+    check_killed(start_one(b, LOCK, 0, "mutex.found_dead", method), SIGKILL);
+    check_killed(start_one(b, LOCK, 0, "mutex.taken", method), SIGKILL);
+    CHECK_EQ(mproc_lock_acquire(b->lock, 0), MPROC_OWNER_DIED);
+    CHECK_EQ(mproc_lock_consistent(b->lock), 0);
+    CHECK_EQ(mproc_lock_release(b->lock), 0);
+    check_all_work(b);
+    free_board(b);
+    drain_closed();
+    check_drained(&before, DRAIN_MS, method);
+  }
+}
