@@ -1,7 +1,7 @@
 # The manual pages, and for each function that a page of several describes a page that leads there.
 
 set(pages mproc.7 mproc_context.3 mproc_error.3 mproc_heap.3 mproc_init.3 mproc_log.3
-  mproc_process.3 mproc_start_method.3 mproc_sync.3
+  mproc_notifier.3 mproc_pipe.3 mproc_process.3 mproc_queue.3 mproc_start_method.3 mproc_sync.3
   mproc_value.3 mproc_version.3 mproc_wait.3)
 if(MPROC_BUILD_CLI)
   list(APPEND pages mproc.1)

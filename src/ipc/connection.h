@@ -1,0 +1,32 @@
+/* A connection from inside: one end of a pipe, made of a queue for each direction. */
+#ifndef MPX_IPC_CONNECTION_H
+#define MPX_IPC_CONNECTION_H
+
+#include "ipc/queue.h"
+#include "mproc/pipe.h"
+
+/* One direction's place where handles change hands: the receiver's mailbox. */
+typedef struct mpx_handover {
+  _Atomic mpx_thread receiver; /* itself, while it waits for a handle; 0: nobody does */
+  _Atomic uint64_t mailbox;    /* the same; 0 also by a sender who finds the receiver dead */
+  mpx_turn turn;               /* it does now */
+} mpx_handover;
+
+struct mproc_connection {
+  mpx_object object;
+  mproc_connection *other; /* creator, like the next */
+  mproc_queue *in, *out;   /* NULL: not in this direction */
+  _Atomic mpx_member user; /* whose it is: whoever uses it, and whoever gives it away */
+  _Atomic int64_t look_at; /* when to look whether the other end is there; who sends */
+  mpx_handover incoming;
+};
+
+/* A connection as the caller's. -EBADF is the caller's to find. */
+int mpx_connection_enter(mproc_connection *connection, mpx_thread *ret_self);
+/* Closes both directions if the other end's process has ended. */
+void mpx_connection_look(mproc_connection *connection);
+/* Whether the other end is closed, or its process has ended. */
+bool mpx_connection_is_over(mproc_connection *connection);
+int mpx_connection_say_over(void);
+
+#endif

@@ -1,0 +1,52 @@
+/* Waiting for a turn, in steps: look for an instant without sleeping, then sleep, and look at what
+ * the dead left whenever nothing has happened for a while. */
+#ifndef MPX_IPC_TURN_WAIT_H
+#define MPX_IPC_TURN_WAIT_H
+
+#include "sync/turn.h"
+
+/* How often one looks before one sleeps. */
+enum { MPX_IPC_SPINS = 64 };
+
+typedef struct mpx_ipc_wait {
+  mpx_turn *turn;
+  int64_t deadline; /* 0: a try */
+  int spins;
+  uint32_t seen;
+  bool is_ready;        /* to sleep: `seen` is the turn before the last look */
+  bool is_time_to_look; /* nobody has woken us for MPX_LOOK_NS, or nobody will: a try */
+  bool tried;
+} mpx_ipc_wait;
+
+static inline mpx_ipc_wait mpx_ipc_wait_for(mpx_turn *turn, int timeout_ms) {
+  return (mpx_ipc_wait){.turn = turn,
+                        .deadline = mpx_deadline_or_try(timeout_ms),
+                        .spins = mpx_os_may_spin() ? MPX_IPC_SPINS : 0};
+}
+
+/* After each look that found nothing. False: time is up. */
+static inline bool mpx_ipc_wait_more(mpx_ipc_wait *wait) {
+  wait->is_time_to_look = false;
+  if (wait->deadline == 0) { /* one more look, without what the dead have */
+    wait->is_time_to_look = !wait->tried;
+    wait->tried = true;
+    return wait->is_time_to_look;
+  }
+  if (wait->spins > 0) {
+    wait->spins--;
+    mpx_os_pause();
+    return true;
+  }
+  if (!wait->is_ready) {
+    wait->seen = mpx_turn_prepare(wait->turn);
+    wait->is_ready = true;
+    return true;
+  }
+  int64_t from = mpx_os_now();
+  bool in_time = mpx_turn_sleep(wait->turn, wait->seen, wait->deadline);
+  wait->is_time_to_look = mpx_os_now() - from >= MPX_LOOK_NS;
+  wait->is_ready = false;
+  return in_time;
+}
+
+#endif
