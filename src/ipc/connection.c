@@ -75,11 +75,21 @@ int mproc_pipe_create(const mproc_pipe_options *options, mproc_connection **ret_
 
 /* ---- whose it is ----------------------------------------------------------------------------- */
 
-int mpx_connection_enter(mproc_connection *connection, mpx_thread *ret_self) {
+int mpx_connection_use(mproc_connection *connection, mpx_thread *ret_self) {
   int r = mpx_object_enter(connection, MPX_KIND_CONNECTION, ret_self);
   mpx_member self = mpx_family_self();
   if (r == 0 && atomic_load_explicit(&connection->user, memory_order_relaxed) != self)
     atomic_store_explicit(&connection->user, self, memory_order_relaxed);
+  return r;
+}
+
+int mpx_connection_enter(mproc_connection *connection, bool sends, int timeout_ms,
+                         mpx_thread *ret_self) {
+  int r = mpx_connection_use(connection, ret_self);
+  if (r == 0)
+    r = mpx_timeout_check(timeout_ms);
+  if (r == 0 && !(sends ? connection->out : connection->in))
+    r = mpx_fail(-EBADF, "this end of a simplex pipe only %s", sends ? "receives" : "sends");
   return r;
 }
 
@@ -166,16 +176,6 @@ static int end_of(int r, int timeout_ms, const char *what) {
   return r == -EAGAIN || r == -ETIMEDOUT ? mpx_timeout_fail(timeout_ms, what) : r;
 }
 
-static int enter_for(mproc_connection *connection, int timeout_ms, bool sends) {
-  mpx_thread self;
-  int r = mpx_connection_enter(connection, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
-  if (r == 0 && !(sends ? connection->out : connection->in))
-    r = mpx_fail(-EBADF, "this end of a simplex pipe only %s", sends ? "receives" : "sends");
-  return r;
-}
-
 /* Nobody else would, as long as there is room. A clock may be another's: of another namespace. */
 static void look_now_and_then(mproc_connection *connection) {
   int64_t now = mpx_os_now();
@@ -188,7 +188,8 @@ static void look_now_and_then(mproc_connection *connection) {
 
 int mproc_connection_send(mproc_connection *connection, const void *data, size_t size,
                           int timeout_ms) {
-  int r = enter_for(connection, timeout_ms, true);
+  mpx_thread self;
+  int r = mpx_connection_enter(connection, true, timeout_ms, &self);
   if (r < 0)
     return r;
   look_now_and_then(connection);
@@ -201,7 +202,8 @@ int mproc_connection_send(mproc_connection *connection, const void *data, size_t
 
 int mproc_connection_recv(mproc_connection *connection, void **ret_data, size_t *ret_size,
                           int timeout_ms) {
-  int r = enter_for(connection, timeout_ms, false);
+  mpx_thread self;
+  int r = mpx_connection_enter(connection, false, timeout_ms, &self);
   if (r < 0)
     return r;
   slices s = slices_of(connection, timeout_ms);
@@ -213,7 +215,8 @@ int mproc_connection_recv(mproc_connection *connection, void **ret_data, size_t 
 
 int mproc_connection_recv_into(mproc_connection *connection, void *buffer, size_t capacity,
                                size_t *ret_size, int timeout_ms) {
-  int r = enter_for(connection, timeout_ms, false);
+  mpx_thread self;
+  int r = mpx_connection_enter(connection, false, timeout_ms, &self);
   if (r < 0)
     return r;
   slices s = slices_of(connection, timeout_ms);
@@ -224,7 +227,8 @@ int mproc_connection_recv_into(mproc_connection *connection, void *buffer, size_
 }
 
 int mproc_connection_poll(mproc_connection *connection, int timeout_ms) {
-  int r = enter_for(connection, timeout_ms, false);
+  mpx_thread self;
+  int r = mpx_connection_enter(connection, false, timeout_ms, &self);
   if (r < 0)
     return r;
   mproc_wait_item item = {.kind = MPROC_WAIT_CONNECTION, .object = connection};
@@ -255,7 +259,7 @@ static bool takes_closing(mproc_connection *connection) {
 }
 
 /* Whether the other end is ours to close: its process has ended, and nobody else does so. One that
- * died of doing so has left it to us; one who is still at it has it (mpx_connection_enter). */
+ * died of doing so has left it to us; one who is still at it has it (mpx_connection_use). */
 static bool inherits_closing(mproc_connection *other) {
   if (!has_ended(atomic_load(&other->user)))
     return false;
@@ -266,7 +270,7 @@ int mproc_connection_close(mproc_connection *connection) {
   if (!connection)
     return 0;
   mpx_thread self;
-  int r = mpx_connection_enter(connection, &self);
+  int r = mpx_connection_use(connection, &self);
   if (r < 0)
     return r;
   if (is_waited_in(connection))

@@ -21,8 +21,11 @@ struct mproc_connection {
   mpx_handover incoming;
 };
 
-/* A connection as the caller's. -EBADF is the caller's to find. */
-int mpx_connection_enter(mproc_connection *connection, mpx_thread *ret_self);
+/* A connection as the caller's from now on. */
+int mpx_connection_use(mproc_connection *connection, mpx_thread *ret_self);
+/* The same for a function that sends, or receives, and may wait. -EBADF: not at this end. */
+int mpx_connection_enter(mproc_connection *connection, bool sends, int timeout_ms,
+                         mpx_thread *ret_self);
 /* Closes both directions if the other end's process has ended. */
 void mpx_connection_look(mproc_connection *connection);
 /* Whether the other end is closed, or its process has ended. */

@@ -21,17 +21,10 @@ static int64_t pid_of_user(mproc_connection *connection) {
   return slot ? atomic_load_explicit(&slot->pid, memory_order_relaxed) : 0;
 }
 
-static int enter(mproc_connection *connection, int timeout_ms, bool sends, int64_t *ret_deadline,
-                 mpx_thread *ret_self) {
-  int r = mpx_connection_enter(connection, ret_self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
-  if (r == 0 && !(sends ? connection->out : connection->in))
-    r = mpx_fail(-EBADF, "this end of a simplex pipe only %s", sends ? "receives" : "sends");
-  /* both have to be there: a try waits for the other as long as it may take to look */
-  *ret_deadline =
-      timeout_ms == 0 ? mpx_os_now() + MPX_LOOK_NS : mpx_deadline(mpx_os_now(), timeout_ms);
-  return r;
+/* Both have to be there: a try waits for the other as long as it may take to look. */
+static int64_t deadline_of(int timeout_ms) {
+  int64_t now = mpx_os_now();
+  return timeout_ms == 0 ? now + MPX_LOOK_NS : mpx_deadline(now, timeout_ms);
 }
 
 static int64_t next_look(int64_t deadline) {
@@ -128,9 +121,9 @@ static int receive(mproc_connection *connection, mpx_bell *bell, int64_t deadlin
 int mproc_connection_recv_handle(mproc_connection *connection, mproc_handle *ret_handle,
                                  int timeout_ms) {
   mpx_bell bell;
-  int64_t deadline;
   mpx_thread self;
-  int r = enter(connection, timeout_ms, false, &deadline, &self);
+  int64_t deadline = deadline_of(timeout_ms);
+  int r = mpx_connection_enter(connection, false, timeout_ms, &self);
   if (r == 0)
     r = mpx_check_not_null(ret_handle, "ret_handle");
   if (r < 0)
@@ -220,9 +213,9 @@ static int send_handle(mproc_connection *connection, mproc_handle handle, int64_
 
 int mproc_connection_send_handle(mproc_connection *connection, mproc_handle handle,
                                  int timeout_ms) {
-  int64_t deadline;
   mpx_thread self;
-  int r = enter(connection, timeout_ms, true, &deadline, &self);
+  int64_t deadline = deadline_of(timeout_ms);
+  int r = mpx_connection_enter(connection, true, timeout_ms, &self);
   if (r == 0 && !mpx_os_handle_is_open(handle))
     r = mpx_fail(-EBADF, "the descriptor %lld is not open", (long long)handle);
   if (r < 0)

@@ -107,8 +107,8 @@ int mproc_notifier_reset(mproc_notifier *notifier) {
     r = mpx_family_thread(&self);
   if (r == 0 && notifier->creator != mpx_family_self())
     r = mpx_fail(MPROC_ENOTCREATOR, "only the process that made the notifier can use it");
-  for (size_t i = 0; r == 0 && i < notifier->count;
-       i++) /* a pipe may be gone: its end was another's */
+  /* a pipe may be gone whose end was another's */
+  for (size_t i = 0; r == 0 && i < notifier->count; i++)
     r = mpx_object_check(notifier->to[i].object, notifier->to[i].watch->kind);
   if (r < 0)
     return r;

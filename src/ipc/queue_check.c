@@ -39,9 +39,8 @@ static int check_link(const mproc_queue *queue, mpx_link *link) {
       link->ring.log2_count > MPX_QUEUE_MOST_LOG2)
     return mpx_fail(-EIO, "ring %p of the queue is none", (void *)link);
   size_t size = offsetof(mpx_link, ring) + mpx_ring_size(link->ring.log2_count, queue->inside);
-  mpx_ring fresh = {.tail = 0};
-  mpx_ring_init(&fresh, link->ring.log2_count, queue->inside);
-  if (!mpx_allocator_contains(allocator, link, size) || link->ring.stride != fresh.stride)
+  if (!mpx_allocator_contains(allocator, link, size) ||
+      link->ring.stride != mpx_ring_stride(queue->inside))
     return mpx_fail(-EIO, "ring %p of the queue is no block of its size", (void *)link);
   return 0;
 }

@@ -35,11 +35,6 @@ static const void *data_of(const mpx_ring_slot *slot) {
   return slot->where == MPX_MESSAGE_INSIDE ? slot->data : mpx_message_block(slot);
 }
 
-static int enter(mproc_queue *queue, int timeout_ms, mpx_thread *ret_self) {
-  int r = mpx_object_enter(queue, MPX_KIND_QUEUE, ret_self);
-  return r < 0 ? r : mpx_timeout_check(timeout_ms);
-}
-
 /* The message is there again; who waits for one may take it. */
 static void give_back(mproc_queue *queue, const mpx_place *place) {
   mpx_ring_give_back(&place->link->ring, place->position);
@@ -69,7 +64,7 @@ int mproc_queue_get(mproc_queue *queue, void *buffer, size_t capacity, size_t *r
                     int timeout_ms) {
   mpx_thread self;
   mpx_place place;
-  int r = enter(queue, timeout_ms, &self);
+  int r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0 && capacity)
     r = mpx_check_not_null(buffer, "buffer");
   if (r == 0)
@@ -80,7 +75,7 @@ int mproc_queue_get(mproc_queue *queue, void *buffer, size_t capacity, size_t *r
 int mproc_queue_get_many(mproc_queue *queue, void *buffer, size_t size, int count, int timeout_ms) {
   mpx_thread self;
   mpx_place place;
-  int done = 0, r = enter(queue, timeout_ms, &self);
+  int done = 0, r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0 && size)
     r = mpx_check_not_null(buffer, "buffer");
   if (r == 0 && count < 1)
@@ -108,7 +103,7 @@ static int copy_to_block(const mpx_ring_slot *slot, void **ret_block) {
 int mproc_queue_get_block(mproc_queue *queue, void **ret_block, size_t *ret_size, int timeout_ms) {
   mpx_thread self;
   mpx_place place;
-  int r = enter(queue, timeout_ms, &self);
+  int r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0)
     r = mpx_check_not_null(ret_block, "ret_block");
   if (r == 0)
@@ -143,7 +138,7 @@ int mproc_queue_get_block(mproc_queue *queue, void **ret_block, size_t *ret_size
 int mproc_queue_get_begin(mproc_queue *queue, mproc_message *ret_message, int timeout_ms) {
   mpx_thread self;
   mpx_place place;
-  int r = enter(queue, timeout_ms, &self);
+  int r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0)
     r = mpx_check_not_null(ret_message, "ret_message");
   if (r == 0)
@@ -235,7 +230,7 @@ static bool is_drained(mproc_queue *queue) {
 
 int mproc_queue_join(mproc_queue *queue, int timeout_ms) {
   mpx_thread self;
-  int r = enter(queue, timeout_ms, &self);
+  int r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r < 0)
     return r;
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->drained, timeout_ms);

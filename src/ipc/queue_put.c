@@ -87,11 +87,6 @@ static int put_waiting(mproc_queue *queue, mpx_thread self, const source *from, 
   }
 }
 
-static int enter(mproc_queue *queue, int timeout_ms, mpx_thread *ret_self) {
-  int r = mpx_object_enter(queue, MPX_KIND_QUEUE, ret_self);
-  return r < 0 ? r : mpx_timeout_check(timeout_ms);
-}
-
 static int check_data(const void *data, size_t size) {
   if (size > UINT32_MAX)
     return mpx_fail(-EINVAL, "a message of %zu bytes is more than %u", size, UINT32_MAX);
@@ -100,7 +95,7 @@ static int check_data(const void *data, size_t size) {
 
 int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, int timeout_ms) {
   mpx_thread self;
-  int r = enter(queue, timeout_ms, &self);
+  int r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0)
     r = check_data(data, size);
   if (r < 0)
@@ -117,7 +112,7 @@ int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, int timeo
 int mproc_queue_put_many(mproc_queue *queue, const void *data, size_t size, int count,
                          int timeout_ms) {
   mpx_thread self;
-  int done = 0, told = 0, r = enter(queue, timeout_ms, &self);
+  int done = 0, told = 0, r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0)
     r = check_data(data, size);
   if (r == 0 && count < 1)
@@ -139,7 +134,7 @@ int mproc_queue_put_many(mproc_queue *queue, const void *data, size_t size, int 
 
 int mproc_queue_put_block(mproc_queue *queue, void *block, size_t size, int timeout_ms) {
   mpx_thread self;
-  int r = enter(queue, timeout_ms, &self);
+  int r = mpx_object_enter_for(queue, MPX_KIND_QUEUE, timeout_ms, &self);
   if (r == 0)
     r = mpx_check_not_null(block, "block");
   if (r < 0 || !block)

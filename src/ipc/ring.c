@@ -49,14 +49,17 @@ static uint64_t count_of(const mpx_ring *ring) {
   return (uint64_t)1 << ring->log2_count;
 }
 
+size_t mpx_ring_stride(size_t message_size) {
+  return (sizeof(mpx_ring_slot) + message_size + 15) / 16 * 16;
+}
+
 size_t mpx_ring_size(unsigned log2_count, size_t message_size) {
-  size_t stride = (sizeof(mpx_ring_slot) + message_size + 15) / 16 * 16;
-  return sizeof(mpx_ring) + (stride << log2_count);
+  return sizeof(mpx_ring) + (mpx_ring_stride(message_size) << log2_count);
 }
 
 void mpx_ring_init(mpx_ring *ring, unsigned log2_count, size_t message_size) {
   ring->log2_count = log2_count;
-  ring->stride = (uint32_t)((sizeof(mpx_ring_slot) + message_size + 15) / 16 * 16);
+  ring->stride = (uint32_t)mpx_ring_stride(message_size);
 }
 
 /* By CAS, here and for the floor: a store by one who was stopped before it would take the hint back

@@ -43,6 +43,8 @@ typedef struct mpx_ring {
   /* the slots follow, on a cache line of their own: the struct fills its lines */
 } mpx_ring;
 
+/* Bytes from slot to slot, for messages of `message_size` bytes. */
+size_t mpx_ring_stride(size_t message_size);
 /* Bytes of a ring of 2^log2_count slots for messages of `message_size` bytes. */
 size_t mpx_ring_size(unsigned log2_count, size_t message_size);
 /* In zeroed memory. */

@@ -1,11 +1,8 @@
 #include "ipc/watch.h"
 
-#include "base/error.h"
 #include "ipc/connection.h"
 #include "ipc/queue.h"
 #include "sync/event.h"
-
-#include <errno.h>
 
 static int event_is_ready(void *object, mpx_thread self, bool look_after) {
   (void)self, (void)look_after;
@@ -38,11 +35,9 @@ static mpx_notice *room_notice(void *object) {
 
 static int connection_is_ready(void *object, mpx_thread self, bool look_after) {
   mproc_connection *connection = object;
-  int r = mpx_connection_enter(connection, &self);
+  int r = mpx_connection_enter(connection, false, 0, &self);
   if (r < 0)
     return r;
-  if (!connection->in)
-    return mpx_fail(-EBADF, "this end of a simplex pipe only sends");
   if (look_after)
     mpx_connection_look(connection);
   return queue_is_ready(connection->in, self, look_after);

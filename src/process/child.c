@@ -45,8 +45,8 @@ int mpx_report_receive(mproc_handle from, const mpx_child *child, int64_t deadli
 /* The parent must be able to name us before we are gone: until then a pid is all it has, and its
  * own SIGCHLD loop may give that pid back to the system. A dead parent needs no name. */
 static void wait_for_gate(mpx_slot *slot, mpx_header *header, mpx_member self) {
-  mpx_os_word_spin(&slot->gate, MPX_GATE_CLOSED,
-                   MPX_OS_SPIN_NS); /* the parent is at it right now */
+  /* the parent is at it right now */
+  mpx_os_word_spin(&slot->gate, MPX_GATE_CLOSED, MPX_OS_SPIN_NS);
   while (atomic_load_explicit(&slot->gate, memory_order_acquire) != MPX_GATE_OPEN) {
     uint32_t closed = MPX_GATE_CLOSED;
     (void)atomic_compare_exchange_strong(&slot->gate, &closed, MPX_GATE_WAITED_FOR);

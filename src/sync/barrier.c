@@ -126,10 +126,9 @@ static int lock(mproc_barrier *barrier, mpx_thread self, int64_t deadline) {
   if (r < 0)
     return r;
   settle(barrier);
-  if (r == MPROC_OWNER_DIED) {
+  if (r == MPROC_OWNER_DIED) { /* some may have one number twice: the last gives new ones */
     (void)count_waiting(barrier);
-    barrier->next =
-        (uint32_t)barrier->parties; /* some may have one twice: the last gives new ones */
+    barrier->next = (uint32_t)barrier->parties;
   }
   return 0;
 }
@@ -299,9 +298,7 @@ static int follow(mproc_barrier *barrier, party *one) {
 int mproc_barrier_wait_action(mproc_barrier *barrier, int (*action)(void *arg), void *arg,
                               int timeout_ms) {
   party one = {.is_last = false};
-  int r = mpx_object_enter(barrier, MPX_KIND_BARRIER, &one.self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(barrier, MPX_KIND_BARRIER, timeout_ms, &one.self);
   if (r < 0)
     return r;
   one.deadline = mpx_deadline_or_try(timeout_ms);

@@ -72,9 +72,7 @@ static int wait_for_change(mproc_event *event, int timeout_ms) {
 
 int mproc_event_wait(mproc_event *event, int timeout_ms) {
   mpx_thread self;
-  int r = mpx_object_enter(event, MPX_KIND_EVENT, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(event, MPX_KIND_EVENT, timeout_ms, &self);
   return r < 0 ? r : wait_for_change(event, timeout_ms);
 }
 

@@ -19,9 +19,7 @@ int mproc_lock_create(mproc_lock **ret_lock) {
 
 int mproc_lock_acquire(mproc_lock *lock, int timeout_ms) {
   mpx_thread self;
-  int r = mpx_object_enter(lock, MPX_KIND_LOCK, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(lock, MPX_KIND_LOCK, timeout_ms, &self);
   if (r < 0)
     return r;
   r = mpx_mutex_lock(&lock->mutex, self, timeout_ms);

@@ -58,6 +58,14 @@ static inline int mpx_object_enter(const void *object, mpx_kind kind, mpx_thread
 
 /* -EINVAL for a timeout that is none. */
 int mpx_timeout_check(int timeout_ms);
+
+/* mpx_object_enter for a function that waits. */
+static inline int mpx_object_enter_for(const void *object, mpx_kind kind, int timeout_ms,
+                                       mpx_thread *ret_self) {
+  int r = mpx_object_enter(object, kind, ret_self);
+  return r < 0 ? r : mpx_timeout_check(timeout_ms);
+}
+
 /* Why a wait ended without result: -EAGAIN for a try, else -ETIMEDOUT. */
 int mpx_timeout_fail(int timeout_ms, const char *what);
 

@@ -28,9 +28,7 @@ static int acquire_again(mproc_rlock *rlock) {
 
 int mproc_rlock_acquire(mproc_rlock *rlock, int timeout_ms) {
   mpx_thread self;
-  int r = mpx_object_enter(rlock, MPX_KIND_RLOCK, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(rlock, MPX_KIND_RLOCK, timeout_ms, &self);
   if (r < 0)
     return r;
   if (mpx_mutex_owner(&rlock->mutex) == self)

@@ -52,9 +52,7 @@ static int try_to_read(mproc_rwlock *rwlock, mpx_thread self) {
 
 int mproc_rwlock_acquire_read(mproc_rwlock *rwlock, int timeout_ms) {
   mpx_thread self;
-  int r = mpx_object_enter(rwlock, MPX_KIND_RWLOCK, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(rwlock, MPX_KIND_RWLOCK, timeout_ms, &self);
   if (r < 0)
     return r;
   if (mpx_mutex_owner(&rwlock->writer) == self)
@@ -110,9 +108,7 @@ static int await_readers(mproc_rwlock *rwlock, mpx_thread self, int64_t deadline
 
 int mproc_rwlock_acquire_write(mproc_rwlock *rwlock, int timeout_ms) {
   mpx_thread self;
-  int r = mpx_object_enter(rwlock, MPX_KIND_RWLOCK, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(rwlock, MPX_KIND_RWLOCK, timeout_ms, &self);
   if (r < 0)
     return r;
   if (mpx_mutex_owner(&rwlock->writer) == self || mpx_roster_find(&rwlock->readers, self))

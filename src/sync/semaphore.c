@@ -97,9 +97,7 @@ static bool has_more(mproc_semaphore *semaphore) {
 
 int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
   mpx_thread self;
-  int r = mpx_object_enter(semaphore, MPX_KIND_SEMAPHORE, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+  int r = mpx_object_enter_for(semaphore, MPX_KIND_SEMAPHORE, timeout_ms, &self);
   if (r < 0)
     return r;
   r = take(semaphore, self);

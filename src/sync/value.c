@@ -124,9 +124,7 @@ int mproc_value_wait_int64(mproc_value *value, int64_t seen, int64_t *ret_number
   uint64_t bits = 0; /* gcc cannot tell */
   int r = mpx_check_not_null(ret_number, "ret_number");
   if (r == 0)
-    r = mpx_object_enter(value, MPX_KIND_VALUE, &self);
-  if (r == 0)
-    r = mpx_timeout_check(timeout_ms);
+    r = mpx_object_enter_for(value, MPX_KIND_VALUE, timeout_ms, &self);
   if (r == 0)
     r = wait_for_change(value, (uint64_t)seen, &bits, timeout_ms);
   if (r == 0)

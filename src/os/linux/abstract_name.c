@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 #include "os/linux/abstract_name.h"
+#include "os/linux/kernel.h"
+#include "os/posix/descriptor.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,15 @@ socklen_t mpx_abstract_name(const char *prefix, uint32_t number, struct sockaddr
   for (int shift = 28; shift >= 0; shift -= 4)
     *at++ = digits[number >> shift & 15];
   return (socklen_t)(at - (char *)ret_address);
+}
+
+int mpx_abstract_socket(int type) {
+  if (MPX_PORTABLE)
+    return -ENOSYS;
+  int fd = mpx_above_streams(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (fd >= 0)
+    return fd;
+  return mpx_is_absent(errno) || errno == EAFNOSUPPORT ? -ENOSYS : -errno;
 }
 
 int mpx_bind_abstract(int fd, const char *prefix, uint32_t *ret_number) {

@@ -2,7 +2,6 @@
  * whoever knows the name can send to it. Abstract names are Linux's own. */
 #define _GNU_SOURCE
 #include "os/linux/abstract_name.h"
-#include "os/linux/kernel.h"
 #include "os/os.h"
 #include "os/posix/descriptor.h"
 
@@ -41,11 +40,9 @@ static int add_timer(mpx_os_bell *bell, int64_t look_ns) {
 
 int mpx_os_bell_create(int64_t look_ns, mpx_os_bell *ret_bell) {
   mpx_os_bell bell = {.handle = MPX_NO_HANDLE, .parts = {MPX_NO_HANDLE, MPX_NO_HANDLE}};
-  if (MPX_PORTABLE)
-    return -ENOSYS;
-  int fd = mpx_above_streams(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  int fd = mpx_abstract_socket(SOCK_DGRAM);
   if (fd < 0)
-    return mpx_is_absent(errno) || errno == EAFNOSUPPORT ? -ENOSYS : -errno;
+    return fd;
   bell.parts[SOCKET] = fd;
   int r = mpx_bind_abstract(fd, "mproc-bell-", &bell.name);
   if (r == 0 && look_ns > 0)

@@ -1,21 +1,11 @@
 #define _GNU_SOURCE
 #include "os/linux/abstract_name.h"
-#include "os/linux/kernel.h"
 #include "os/os.h"
 #include "os/posix/descriptor.h"
 
-static int new_socket(void) {
-  if (MPX_PORTABLE)
-    return -ENOSYS;
-  int fd = mpx_above_streams(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (fd >= 0)
-    return fd;
-  return mpx_is_absent(errno) || errno == EAFNOSUPPORT ? -ENOSYS : -errno;
-}
-
 int mpx_os_mailbox_create(mproc_handle *ret_mailbox, uint32_t *ret_name) {
   enum { BACKLOG = 16 };
-  int fd = new_socket();
+  int fd = mpx_abstract_socket(SOCK_SEQPACKET);
   if (fd < 0)
     return fd;
   int r = mpx_bind_abstract(fd, "mproc-mail-", ret_name);
@@ -52,7 +42,7 @@ int mpx_os_mailbox_accept(mproc_handle mailbox, int64_t pid, mproc_handle *ret_e
 int mpx_os_mailbox_connect(uint32_t name, int64_t pid, mproc_handle *ret_end) {
   struct sockaddr_un address;
   socklen_t size = mpx_abstract_name("mproc-mail-", name, &address);
-  int fd = new_socket();
+  int fd = mpx_abstract_socket(SOCK_SEQPACKET);
   if (fd < 0)
     return fd;
   int r = connect(fd, (struct sockaddr *)&address, size) < 0 ? -errno : 0;
