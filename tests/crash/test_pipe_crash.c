@@ -40,15 +40,6 @@ static void free_board(board *b) {
 
 static holdings before;
 
-/* Those that were destroyed last are kept for a while. */
-static void drain_closed(void) {
-  for (int i = 0; i < 64; i++) {
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
-}
-
 static void begin(void) {
   SKIP_WITHOUT_CRASH_POINTS();
   check_family_works();

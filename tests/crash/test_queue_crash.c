@@ -235,14 +235,6 @@ static mproc_process *start_one(board *b, int self, const char *point, const cha
 
 static holdings before;
 
-static void drain_closed(void) { /* those that were destroyed last are kept for a while */
-  for (int i = 0; i < 64; i++) {
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
-}
-
 static void begin(void) {
   SKIP_WITHOUT_CRASH_POINTS();
   check_family_works();

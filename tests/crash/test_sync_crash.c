@@ -184,21 +184,9 @@ static void begin(void) {
   SKIP_WITHOUT_CRASH_POINTS();
   check_family_works();
   free_board(new_board());
-  for (int i = 0; i < 64; i++) { /* those that were destroyed last are kept for a while */
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
+  drain_closed();
   check_alone(DRAIN_MS);
   before = count_holdings();
-}
-
-static void drain_closed(void) {
-  for (int i = 0; i < 64; i++) {
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
 }
 
 static void await_rounds(const board *b, int self) {

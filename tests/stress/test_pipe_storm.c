@@ -174,15 +174,6 @@ static void play_round(board *b, unsigned seed) {
   CHECK_EQ(mproc_connection_close(b->ends[1]), MPROC_ECLOSED); /* it came back with the first */
 }
 
-/* Those that were destroyed last are kept for a while. */
-static void drain_closed(void) {
-  for (int i = 0; i < 64; i++) {
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
-}
-
 static bool can_hand_over(void) {
   mproc_connection *first, *second;
   mproc_handle handle;

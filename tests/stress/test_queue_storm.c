@@ -183,14 +183,6 @@ static void check_queue(const board *b, const storm *s) {
   CHECK(statistics.delivered_again <= (uint64_t)(s->killed[CONSUMER] + s->killed[HOLDER]));
 }
 
-static void drain_closed(void) { /* those that were destroyed last are kept for a while */
-  for (int i = 0; i < 64; i++) {
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
-}
-
 static void blow(const mproc_queue_options *options, bool plain, unsigned mortal) {
   check_family_works();
   drain_closed();

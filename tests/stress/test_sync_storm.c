@@ -186,14 +186,6 @@ static void free_board(board *b) {
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
-static void drain_closed(void) { /* those that were destroyed last are kept for a while */
-  for (int i = 0; i < 64; i++) {
-    mproc_lock *lock;
-    CHECK_EQ(mproc_lock_create(&lock), 0);
-    CHECK_EQ(mproc_lock_destroy(lock), 0);
-  }
-}
-
 /* Who waits for a partner goes too. */
 static void end_all(board *b, storm *s) {
   accept(b, mproc_condition_acquire(b->condition, LONG_MS));
