@@ -101,21 +101,12 @@ static const heap_case cases[] = {
 static void measure_time(void) {
   (void)printf("%-28s %12s %12s %8s\n", "ns for alloc + free", "malloc", "mproc", "ratio");
   for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
-    double glibc[ROUNDS], mproc[ROUNDS], ratios[ROUNDS];
-    for (int round = -1; round < ROUNDS; round++) {
-      double theirs = cases[c].glibc(), ours = cases[c].mproc();
-      if (round < 0)
-        continue;
-      glibc[round] = theirs;
-      mproc[round] = ours;
-      ratios[round] = ours / theirs;
-    }
-    double theirs = bench_median(glibc, ROUNDS), ours = bench_median(mproc, ROUNDS);
-    double ratio = bench_median(ratios, ROUNDS);
-    (void)printf("%-28s %12.1f %12.1f %8.2f\n", cases[c].name, theirs, ours, ratio);
+    bench_pair found = bench_compare(cases[c].mproc, cases[c].glibc, ROUNDS);
+    (void)printf("%-28s %12.1f %12.1f %8.2f\n", cases[c].name, found.second, found.first,
+                 found.ratio);
     char fields[160];
     (void)snprintf(fields, sizeof fields, "\"malloc_ns\":%.1f,\"mproc_ns\":%.1f,\"ratio\":%.3f",
-                   theirs, ours, ratio);
+                   found.second, found.first, found.ratio);
     bench_json(json, "heap", cases[c].name, fields);
   }
 }

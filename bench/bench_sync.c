@@ -301,34 +301,18 @@ static const struct pair {
     {"semaphore, round trip", "sem_t", semaphore_trip, sem_trip, DUEL_ROUNDS, 0}};
 
 static void measure(const struct pair *pair) {
-  double ours[ALONE_ROUNDS], theirs[ALONE_ROUNDS], ratios[ALONE_ROUNDS];
-  size_t rounds = (size_t)pair->rounds;
   char fields[192], name[96];
-  for (int round = -1; round < pair->rounds; round++) { /* the first one warms up */
-    double us, them;
-    if (round % 2 != 0) {
-      us = pair->our_time();
-      them = pair->their_time();
-    } else {
-      them = pair->their_time();
-      us = pair->our_time();
-    }
-    if (round < 0)
-      continue;
-    ours[round] = us;
-    theirs[round] = them;
-    ratios[round] = us / them;
-  }
-  double us = bench_median(ours, rounds), them = bench_median(theirs, rounds);
-  double ratio = bench_median(ratios, rounds);
-  (void)printf("%-28s %9.1f   %-20s %9.1f %7.2fx", pair->ours, us, pair->theirs, them, ratio);
+  bench_pair found = bench_compare(pair->our_time, pair->their_time, pair->rounds);
+  (void)printf("%-28s %9.1f   %-20s %9.1f %7.2fx", pair->ours, found.first, pair->theirs,
+               found.second, found.ratio);
   if (pair->target > 0)
-    (void)printf(", target %.2fx: %s", pair->target, ratio <= pair->target ? "met" : "missed");
+    (void)printf(", target %.2fx: %s", pair->target,
+                 found.ratio <= pair->target ? "met" : "missed");
   (void)printf("\n");
   (void)fflush(stdout);
   (void)snprintf(name, sizeof name, "%s / %s", pair->ours, pair->theirs);
-  (void)snprintf(fields, sizeof fields, "\"mproc_ns\":%.1f,\"peer_ns\":%.1f,\"ratio\":%.3f", us,
-                 them, ratio);
+  (void)snprintf(fields, sizeof fields, "\"mproc_ns\":%.1f,\"peer_ns\":%.1f,\"ratio\":%.3f",
+                 found.first, found.second, found.ratio);
   bench_json(json, "sync", name, fields);
 }
 

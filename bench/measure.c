@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "measure.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -21,6 +22,27 @@ static int compare(const void *a, const void *b) {
 double bench_median(double *values, size_t count) {
   qsort(values, count, sizeof *values, compare);
   return count ? values[count / 2] : 0;
+}
+
+bench_pair bench_compare(bench_time *first, bench_time *second, int rounds) {
+  size_t count = (size_t)rounds;
+  double *values = calloc(3 * count, sizeof *values);
+  if (!values)
+    exit(1);
+  double *firsts = values, *seconds = values + count, *ratios = values + 2 * count;
+  for (int round = -1; round < rounds; round++) {
+    bool swapped = round % 2 == 0;
+    double a = swapped ? second() : first(), b = swapped ? first() : second();
+    if (round < 0)
+      continue;
+    firsts[round] = swapped ? b : a;
+    seconds[round] = swapped ? a : b;
+    ratios[round] = firsts[round] / seconds[round];
+  }
+  bench_pair pair = {bench_median(firsts, count), bench_median(seconds, count),
+                     bench_median(ratios, count)};
+  free(values);
+  return pair;
 }
 
 void bench_json(FILE *file, const char *bench, const char *name, const char *fields) {

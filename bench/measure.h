@@ -10,6 +10,14 @@ double bench_now_us(void);
 /* The middle of `count` values, which are sorted in place. */
 double bench_median(double *values, size_t count);
 
+/* Does something for a while, and returns what one of it took. */
+typedef double bench_time(void);
+typedef struct bench_pair {
+  double first, second, ratio; /* medians: of each, and of the ratio first / second of each round */
+} bench_pair;
+/* In turns, so that neither always comes after the other; one round before warms up. */
+bench_pair bench_compare(bench_time *first, bench_time *second, int rounds);
+
 /* One JSON object per call to the file of --json, if there is one: {"bench":..., "case":...,
  * fields}. `fields` is JSON without braces. */
 void bench_json(FILE *file, const char *bench, const char *name, const char *fields);
