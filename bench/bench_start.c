@@ -303,17 +303,6 @@ static double time_one(enum peer peer) {
   return bench_now_us() - before;
 }
 
-/* A new order for each round, so that nobody always comes after the same neighbour. */
-static void shuffle(int order[PEERS]) {
-  static uint32_t state = 1;
-  for (int i = PEERS - 1; i > 0; i--) {
-    state = state * 1664525u + 1013904223u;
-    int other = (int)((state >> 8) % (uint32_t)(i + 1)), kept = order[i];
-    order[i] = order[other];
-    order[other] = kept;
-  }
-}
-
 /* CPython takes part in a few rounds only, spread over all of them. */
 static void measure(int rounds, double medians[PEERS]) {
   double *times[PEERS];
@@ -325,7 +314,7 @@ static void measure(int rounds, double medians[PEERS]) {
     order[peer] = peer;
   }
   for (int round = -1; round < rounds; round++) { /* the first one warms up */
-    shuffle(order);
+    bench_shuffle(order, PEERS);
     for (int i = 0; i < PEERS; i++) {
       int peer = order[i];
       bool takes_part =

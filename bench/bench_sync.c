@@ -2,13 +2,16 @@
  *
  * In one run, interleaved: lock + unlock of a Lock beside mutexes that are robust and
  * process-shared, process-shared only, and private, all in the shared heap, which is touched; then
- * the other objects beside their likes. Nobody else wants them, except in the last part: two
- * processes that want the same lock, whose count of the critical sections is compared, and two that
- * tell each other whose turn it is. Ratios are medians of those of each round; the target is that
- * of docs/design/targets.md. */
+ * the other objects beside their likes. Nobody else wants them, except in the part with two
+ * processes: two that want the same lock, whose count of the critical sections is compared, and two
+ * that tell each other whose turn it is. At last both kinds beside Boost.Interprocess's objects.
+ * Ratios are medians of those of each round; the target is that of docs/design/targets.md. */
 #define _GNU_SOURCE
 #include "measure.h"
 #include "workers.h"
+#ifdef BENCH_HAS_BOOST
+#include "sync_boost.h"
+#endif
 
 #include <mproc/mproc.h>
 
@@ -316,6 +319,63 @@ static void measure(const struct pair *pair) {
   bench_json(json, "sync", name, fields);
 }
 
+#ifdef BENCH_HAS_BOOST
+static double boost_lock(void) {
+  double before = bench_now_us();
+  sync_boost_lock(OPERATIONS, NULL);
+  return (bench_now_us() - before) * 1000 / OPERATIONS;
+}
+static double boost_semaphore(void) {
+  double before = bench_now_us();
+  sync_boost_semaphore(OPERATIONS);
+  return (bench_now_us() - before) * 1000 / OPERATIONS;
+}
+
+static void want_boost(int number) {
+  (void)number;
+  sync_boost_lock(CONTENDED, &d->counter);
+}
+static void turn_boost_condition(int number) {
+  sync_boost_turn_condition(number, TURNS, &d->turn);
+}
+static void turn_boost_semaphore(int number) {
+  sync_boost_turn_semaphore(number, TURNS);
+}
+
+static double boost_wanted(void) {
+  return contend(want_boost);
+}
+static double boost_condition_trip(void) {
+  return trips(turn_boost_condition);
+}
+static double boost_semaphore_trip(void) {
+  return trips(turn_boost_semaphore);
+}
+
+static void measure_boost(void) {
+  static const struct pair boost[] = {
+      {"lock + unlock", "Boost mutex", lock, boost_lock, ALONE_ROUNDS, 0},
+      {"semaphore, up + down", "Boost semaphore", semaphore, boost_semaphore, ALONE_ROUNDS, 0},
+      {"2 processes: lock + unlock", "Boost mutex", lock_wanted, boost_wanted, DUEL_ROUNDS, 0},
+      {"condition, round trip", "Boost condition", condition_trip, boost_condition_trip,
+       DUEL_ROUNDS, 0},
+      {"semaphore, round trip", "Boost semaphore", semaphore_trip, boost_semaphore_trip,
+       DUEL_ROUNDS, 0}};
+  if (!sync_boost_make())
+    die("sync_boost_make");
+  for (size_t i = 0; i < sizeof boost / sizeof boost[0]; i++)
+    measure(&boost[i]);
+}
+#else
+static void measure_boost(void) {
+  static const char missing[] = "libboost-dev is not installed";
+  char fields[64];
+  (void)printf("%-28s %s\n", "Boost", missing);
+  (void)snprintf(fields, sizeof fields, "\"missing\":\"%s\"", missing);
+  bench_json(json, "sync", "Boost", fields);
+}
+#endif
+
 int main(int argc, char **argv) {
   if (mproc_init(&argc, &argv, NULL) < 0)
     die("mproc_init");
@@ -327,5 +387,6 @@ int main(int argc, char **argv) {
   make_things();
   for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
     measure(&pairs[i]);
+  measure_boost();
   return json && fclose(json) != 0;
 }

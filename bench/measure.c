@@ -2,6 +2,7 @@
 #include "measure.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -22,6 +23,16 @@ static int compare(const void *a, const void *b) {
 double bench_median(double *values, size_t count) {
   qsort(values, count, sizeof *values, compare);
   return count ? values[count / 2] : 0;
+}
+
+void bench_shuffle(int *order, int count) {
+  static uint32_t state = 1;
+  for (int i = count - 1; i > 0; i--) {
+    state = state * 1664525u + 1013904223u;
+    int other = (int)((state >> 8) % (uint32_t)(i + 1)), kept = order[i];
+    order[i] = order[other];
+    order[other] = kept;
+  }
 }
 
 bench_pair bench_compare(bench_time *first, bench_time *second, int rounds) {

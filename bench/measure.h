@@ -10,6 +10,9 @@ double bench_now_us(void);
 /* The middle of `count` values, which are sorted in place. */
 double bench_median(double *values, size_t count);
 
+/* A new order of these numbers for each round, so that nobody always comes after the same one. */
+void bench_shuffle(int *order, int count);
+
 /* Does something for a while, and returns what one of it took. */
 typedef double bench_time(void);
 typedef struct bench_pair {

@@ -50,9 +50,11 @@ static void close_queue(void *shared) {
 extern "C" const queue_peer queue_peer_boost = {"Boost message_queue",
                                                 nullptr,
                                                 false,
+                                                nullptr,
                                                 open_queue,
                                                 nullptr,
                                                 produce,
                                                 consume,
                                                 nullptr,
-                                                close_queue};
+                                                close_queue,
+                                                nullptr};

@@ -1,22 +1,20 @@
-/* Peers of bench_queue that every Linux has: pipe, POSIX mq, and a ring that no death disturbs
- * because nobody claims anything. */
+/* Peers of bench_queue that every Linux has: pipe, socketpair, POSIX mq. */
 #define _GNU_SOURCE
 #include "queue_peers.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <mqueue.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- pipe: blocking write and read of one message each --------------------------------------- */
+
+static const char *refuses_pipe(const queue_setup *setup) {
+  return setup->pairs > 1 && setup->size > PIPE_BUF ? "writes of more than PIPE_BUF mix" : NULL;
+}
 
 static void *open_pipe(const queue_setup *setup) {
   int *ends = malloc(2 * sizeof *ends);
@@ -52,7 +50,7 @@ static void read_pipe(void *shared, const queue_work *work, queue_sum *sum) {
   }
 }
 
-static void close_pipe(void *shared) {
+static void close_ends(void *shared) {
   int *ends = shared;
   (void)close(ends[0]);
   (void)close(ends[1]);
@@ -60,34 +58,113 @@ static void close_pipe(void *shared) {
 }
 
 const queue_peer queue_peer_pipe = {.name = "pipe",
+                                    .refuses = refuses_pipe,
                                     .open = open_pipe,
                                     .produce = write_pipe,
                                     .consume = read_pipe,
-                                    .close = close_pipe};
+                                    .close = close_ends};
+
+/* ---- socketpair: SOCK_SEQPACKET keeps messages apart ----------------------------------------- */
+
+enum { SOCKET_OVERHEAD = 1024 }; /* of a message in the kernel, about */
+
+/* Room for `capacity` messages, as far as net.core.wmem_max lets it have that. */
+static void *open_socketpair(const queue_setup *setup) {
+  int *ends = malloc(2 * sizeof *ends);
+  int room = (int)((setup->size + SOCKET_OVERHEAD) * setup->capacity);
+  if (!ends || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+    queue_die("socketpair");
+  (void)setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+  return ends;
+}
+
+static const char *refuses_socketpair(const queue_setup *setup) {
+  int *ends = open_socketpair(setup);
+  void *message = calloc(1, setup->size);
+  bool fits = message && send(ends[1], message, setup->size, MSG_DONTWAIT) == (ssize_t)setup->size;
+  free(message);
+  close_ends(ends);
+  return fits ? NULL : "longer than net.core.wmem_max allows";
+}
+
+static void send_socketpair(void *shared, const queue_work *work) {
+  const int *ends = shared;
+  for (uint64_t i = 0; i < work->count; i++) {
+    queue_write(work->memory, work->size, work->first + i);
+    if (send(ends[1], work->memory, work->size, 0) != (ssize_t)work->size)
+      queue_die("send");
+  }
+}
+
+static void receive_socketpair(void *shared, const queue_work *work, queue_sum *sum) {
+  const int *ends = shared;
+  for (uint64_t i = 0; i < work->count; i++) {
+    if (recv(ends[0], work->memory, work->size, 0) != (ssize_t)work->size)
+      queue_die("recv");
+    queue_read(work->memory, work->size, sum);
+  }
+}
+
+const queue_peer queue_peer_socketpair = {.name = "socketpair",
+                                          .refuses = refuses_socketpair,
+                                          .open = open_socketpair,
+                                          .produce = send_socketpair,
+                                          .consume = receive_socketpair,
+                                          .close = close_ends};
 
 /* ---- POSIX mq -------------------------------------------------------------------------------- */
 
-/* An ordinary user may have 10 messages in one, as Linux is set up; the bench says so then. */
-static void *open_mq(const queue_setup *setup) {
-  static bool told;
+static mqd_t create_mq(size_t places, size_t size) {
+  static const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
   char name[64];
-  mqd_t *mq = malloc(sizeof *mq);
-  struct mq_attr attributes = {.mq_maxmsg = (long)setup->capacity, .mq_msgsize = (long)setup->size};
-  const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+  struct mq_attr attributes = {.mq_maxmsg = (long)places, .mq_msgsize = (long)size};
   (void)snprintf(name, sizeof name, "/bench_queue.%ld", (long)getpid());
-  if (!mq)
-    queue_die("malloc");
-  *mq = mq_open(name, flags, 0600, &attributes);
-  if (*mq < 0) {
-    attributes.mq_maxmsg = 10;
-    *mq = mq_open(name, flags, 0600, &attributes);
-    if (!told)
-      (void)printf("(POSIX mq: 10 messages, more are not allowed here: fs.mqueue.msg_max)\n");
+  mqd_t mq = mq_open(name, flags, 0600, &attributes);
+  if (mq >= 0)
+    (void)mq_unlink(name);
+  return mq;
+}
+
+/* An ordinary user may have so many messages in one: 10, as Linux is set up. */
+static size_t places_of_user(void) {
+  size_t places = 10;
+  FILE *file = fopen("/proc/sys/fs/mqueue/msg_max", "re");
+  if (file && fscanf(file, "%zu", &places) != 1)
+    places = 10;
+  if (file)
+    (void)fclose(file);
+  return places;
+}
+
+/* With as many places as may be; -1: not one message of this size. */
+static mqd_t try_mq(const queue_setup *setup) {
+  static bool told;
+  size_t most = places_of_user();
+  mqd_t mq = create_mq(setup->capacity, setup->size);
+  if (mq >= 0 || setup->capacity <= most)
+    return mq;
+  mq = create_mq(most, setup->size);
+  if (mq >= 0 && !told) {
+    (void)printf("(POSIX mq: %zu messages, more are not allowed here: fs.mqueue.msg_max)\n", most);
     told = true;
   }
-  if (*mq < 0)
+  return mq;
+}
+
+static const char *refuses_mq(const queue_setup *setup) {
+  mqd_t mq = try_mq(setup);
+  if (mq < 0 && errno == EINVAL)
+    return "longer than fs.mqueue.msgsize_max allows";
+  if (mq < 0)
+    return errno == EMFILE ? "more bytes than RLIMIT_MSGQUEUE allows" : "mq_open fails";
+  (void)mq_close(mq);
+  return NULL;
+}
+
+static void *open_mq(const queue_setup *setup) {
+  mqd_t *mq = malloc(sizeof *mq);
+  if (!mq || (*mq = try_mq(setup)) < 0)
     queue_die("mq_open");
-  (void)mq_unlink(name);
   return mq;
 }
 
@@ -117,156 +194,8 @@ static void close_mq(void *shared) {
 }
 
 const queue_peer queue_peer_mq = {.name = "POSIX mq",
+                                  .refuses = refuses_mq,
                                   .open = open_mq,
                                   .produce = send_mq,
                                   .consume = receive_mq,
                                   .close = close_mq};
-
-/* ---- the ring without claims: D. Vyukov's, with the queue's slots and way of waiting --------- */
-
-enum { RING_SPINS = 64, RING_DATA = 112, WAITED = 1, STEP = 2 };
-
-typedef struct ring_slot {
-  _Atomic uint64_t sequence;
-  uint32_t size, unused;
-  unsigned char data[RING_DATA];
-} ring_slot;
-
-typedef struct ring_turn {
-  _Alignas(64) _Atomic uint32_t word;
-} ring_turn;
-
-typedef struct ring {
-  uint64_t mask;
-  bool may_spin;
-  _Alignas(64) _Atomic uint64_t tail;
-  _Alignas(64) _Atomic uint64_t head;
-  ring_turn not_full, not_empty;
-  _Alignas(64) ring_slot slots[];
-} ring;
-
-static size_t ring_size(uint64_t capacity) {
-  return sizeof(ring) + (size_t)capacity * sizeof(ring_slot);
-}
-
-static void *open_ring(const queue_setup *setup) {
-  cpu_set_t cpus;
-  if (setup->size > RING_DATA || (setup->capacity & (setup->capacity - 1)) != 0)
-    queue_die("ring: these messages do not fit");
-  ring *r = mmap(NULL, ring_size(setup->capacity), PROT_READ | PROT_WRITE,
-                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (r == MAP_FAILED)
-    queue_die("mmap");
-  r->mask = setup->capacity - 1;
-  r->may_spin = sched_getaffinity(0, sizeof cpus, &cpus) < 0 || CPU_COUNT(&cpus) > 1;
-  for (uint64_t i = 0; i <= r->mask; i++)
-    atomic_store(&r->slots[i].sequence, i);
-  return r;
-}
-
-static bool ring_put(ring *r, const void *data, size_t size) {
-  uint64_t position = atomic_load_explicit(&r->tail, memory_order_relaxed);
-  for (;;) {
-    ring_slot *slot = &r->slots[position & r->mask];
-    int64_t ahead =
-        (int64_t)(atomic_load_explicit(&slot->sequence, memory_order_acquire) - position);
-    if (ahead < 0)
-      return false;
-    if (ahead > 0) {
-      position = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    } else if (atomic_compare_exchange_weak_explicit(&r->tail, &position, position + 1,
-                                                     memory_order_relaxed, memory_order_relaxed)) {
-      slot->size = (uint32_t)size;
-      memcpy(slot->data, data, size);
-      atomic_store_explicit(&slot->sequence, position + 1, memory_order_release);
-      return true;
-    }
-  }
-}
-
-static bool ring_get(ring *r, void *data, size_t *ret_size) {
-  uint64_t position = atomic_load_explicit(&r->head, memory_order_relaxed);
-  for (;;) {
-    ring_slot *slot = &r->slots[position & r->mask];
-    int64_t ahead =
-        (int64_t)(atomic_load_explicit(&slot->sequence, memory_order_acquire) - (position + 1));
-    if (ahead < 0)
-      return false;
-    if (ahead > 0) {
-      position = atomic_load_explicit(&r->head, memory_order_relaxed);
-    } else if (atomic_compare_exchange_weak_explicit(&r->head, &position, position + 1,
-                                                     memory_order_relaxed, memory_order_relaxed)) {
-      *ret_size = slot->size;
-      memcpy(data, slot->data, slot->size);
-      atomic_store_explicit(&slot->sequence, position + r->mask + 1, memory_order_release);
-      return true;
-    }
-  }
-}
-
-static long futex(_Atomic uint32_t *word, int operation, uint32_t value) {
-  return syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
-}
-
-/* As src/sync/turn.h. */
-static void turn_next(ring_turn *turn) {
-  atomic_thread_fence(memory_order_seq_cst);
-  if ((atomic_load_explicit(&turn->word, memory_order_relaxed) & WAITED) == 0)
-    return;
-  uint32_t seen = atomic_fetch_add(&turn->word, STEP) + STEP;
-  if (futex(&turn->word, FUTEX_WAKE, 1) < 1 &&
-      atomic_compare_exchange_strong(&turn->word, &seen, (seen + STEP) & ~(uint32_t)WAITED))
-    (void)futex(&turn->word, FUTEX_WAKE, INT_MAX);
-}
-
-/* After each look that found nothing. */
-static void turn_wait(ring_turn *turn, int *spins, uint32_t *seen) {
-  if (*spins > 0) {
-    --*spins;
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#endif
-  } else if (*seen == 0) { /* one more look */
-    *seen = atomic_fetch_or(&turn->word, WAITED) | WAITED;
-    atomic_thread_fence(memory_order_seq_cst);
-  } else {
-    (void)futex(&turn->word, FUTEX_WAIT, *seen);
-    *seen = 0;
-  }
-}
-
-static void produce_ring(void *shared, const queue_work *work) {
-  ring *r = shared;
-  for (uint64_t i = 0; i < work->count; i++) {
-    int spins = r->may_spin ? RING_SPINS : 0;
-    uint32_t seen = 0;
-    queue_write(work->memory, work->size, work->first + i);
-    while (!ring_put(r, work->memory, work->size))
-      turn_wait(&r->not_full, &spins, &seen);
-    turn_next(&r->not_empty);
-  }
-}
-
-static void consume_ring(void *shared, const queue_work *work, queue_sum *sum) {
-  ring *r = shared;
-  for (uint64_t i = 0; i < work->count; i++) {
-    int spins = r->may_spin ? RING_SPINS : 0;
-    uint32_t seen = 0;
-    size_t size;
-    while (!ring_get(r, work->memory, &size))
-      turn_wait(&r->not_empty, &spins, &seen);
-    turn_next(&r->not_full);
-    queue_read(work->memory, size, sum);
-  }
-}
-
-static void close_ring(void *shared) {
-  ring *r = shared;
-  (void)munmap(r, ring_size(r->mask + 1));
-}
-
-const queue_peer queue_peer_ring = {.name = "ring without claims",
-                                    .open = open_ring,
-                                    .produce = produce_ring,
-                                    .consume = consume_ring,
-                                    .close = close_ring};

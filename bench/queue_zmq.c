@@ -12,56 +12,55 @@ typedef struct route {
   int places; /* at either end: half of the capacity */
 } route;
 
-typedef struct socket_of {
-  void *context, *socket;
-} socket_of;
+/* Of this worker: one for all its sockets. */
+static void *context;
+static int sockets;
 
 static void *open_route(const queue_setup *setup) {
+  static int routes;
   route *r = calloc(1, sizeof *r);
   if (!r)
     queue_die("calloc");
-  (void)snprintf(r->address, sizeof r->address, "ipc:///tmp/bench_queue.%ld", (long)getpid());
+  (void)snprintf(r->address, sizeof r->address, "ipc:///tmp/bench_queue.%ld.%d", (long)getpid(),
+                 routes++);
   r->places = (int)(setup->capacity / 2);
   return r;
 }
 
-/* Its threads do not survive a fork, so each worker has a context. */
+/* A context's threads do not survive a fork, so each worker has one. */
 static void *enter_route(void *shared, bool is_producer) {
   const route *r = shared;
-  socket_of *s = calloc(1, sizeof *s);
-  if (!s || !(s->context = zmq_ctx_new()) ||
-      !(s->socket = zmq_socket(s->context, is_producer ? ZMQ_PUSH : ZMQ_PULL)) ||
-      zmq_setsockopt(s->socket, is_producer ? ZMQ_SNDHWM : ZMQ_RCVHWM, &r->places,
-                     sizeof r->places) < 0 ||
-      (is_producer ? zmq_bind(s->socket, r->address) : zmq_connect(s->socket, r->address)) < 0)
+  const int option = is_producer ? ZMQ_SNDHWM : ZMQ_RCVHWM;
+  if (sockets++ == 0)
+    context = zmq_ctx_new();
+  void *socket = context ? zmq_socket(context, is_producer ? ZMQ_PUSH : ZMQ_PULL) : NULL;
+  if (!socket || zmq_setsockopt(socket, option, &r->places, sizeof r->places) < 0 ||
+      (is_producer ? zmq_bind(socket, r->address) : zmq_connect(socket, r->address)) < 0)
     queue_die(zmq_strerror(zmq_errno()));
-  return s;
+  return socket;
 }
 
-static void produce(void *own, const queue_work *work) {
-  const socket_of *s = own;
+static void produce(void *socket, const queue_work *work) {
   for (uint64_t i = 0; i < work->count; i++) {
     queue_write(work->memory, work->size, work->first + i);
-    if (zmq_send(s->socket, work->memory, work->size, 0) < 0)
+    if (zmq_send(socket, work->memory, work->size, 0) < 0)
       queue_die(zmq_strerror(zmq_errno()));
   }
 }
 
-static void consume(void *own, const queue_work *work, queue_sum *sum) {
-  const socket_of *s = own;
+static void consume(void *socket, const queue_work *work, queue_sum *sum) {
   for (uint64_t i = 0; i < work->count; i++) {
-    int n = zmq_recv(s->socket, work->memory, work->size, 0);
+    int n = zmq_recv(socket, work->memory, work->size, 0);
     if (n < 0)
       queue_die(zmq_strerror(zmq_errno()));
     queue_read(work->memory, (size_t)n, sum);
   }
 }
 
-static void leave_route(void *own) {
-  socket_of *s = own;
-  (void)zmq_close(s->socket);
-  (void)zmq_ctx_term(s->context);
-  free(s);
+static void leave_route(void *socket) {
+  (void)zmq_close(socket);
+  if (--sockets == 0)
+    (void)zmq_ctx_term(context);
 }
 
 static void close_route(void *shared) {
