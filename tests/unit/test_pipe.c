@@ -3,11 +3,11 @@
 #include "in_child.h"
 #include "methods.h"
 #include "processes.h"
+#include "soft_limit.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -416,10 +416,9 @@ EACH_METHOD(receiver_that_was_killed) {
 static int have_no_room(void *arg, size_t size) {
   board *b = *(board **)arg;
   mproc_handle handle;
-  struct rlimit limit = {64, 64};
   int fds[64], count = 0;
   (void)size;
-  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  (void)set_soft_limit(RLIMIT_NOFILE, 64);
   while (count < 64 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
     count++;
   for (int i = 0; i < 2; i++) /* the mailbox and the channel */
@@ -448,9 +447,8 @@ TEST(receiver_without_room) {
 /* ---- handing over in bad company ------------------------------------------------------------- */
 
 static int fill_descriptors(int *fds, int most) {
-  struct rlimit limit = {(rlim_t)most, (rlim_t)most};
   int count = 0;
-  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  (void)set_soft_limit(RLIMIT_NOFILE, (rlim_t)most);
   while (count < most && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
     count++;
   return count;

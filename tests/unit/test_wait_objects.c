@@ -3,10 +3,10 @@
 #include "in_child.h"
 #include "methods.h"
 #include "processes.h"
+#include "soft_limit.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/resource.h>
 #include <sys/time.h>
 
 enum { LATE_MS = 100, SOON_MS = 5000 };
@@ -291,8 +291,7 @@ TEST(no_descriptor_is_left) {
   int fds[1024], count = 0;
   mproc_wait_item items[] = {item_of(MPROC_WAIT_EVENT, b->event),
                              item_of(MPROC_WAIT_QUEUE, b->queue)};
-  struct rlimit limit = {64, 64};
-  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  (void)set_soft_limit(RLIMIT_NOFILE, 64);
   while (count < 1024 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
     count++;
   b->ready = 1;
@@ -309,12 +308,11 @@ TEST(more_objects_than_descriptors) {
   enum { MANY = 100 };
   mproc_event *events[MANY];
   mproc_wait_item items[MANY];
-  struct rlimit limit = {64, 64};
   for (int i = 0; i < MANY; i++) {
     CHECK_EQ(mproc_event_create(&events[i]), 0);
     items[i] = item_of(MPROC_WAIT_EVENT, events[i]);
   }
-  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  (void)set_soft_limit(RLIMIT_NOFILE, 64);
   CHECK_EQ(mproc_wait(items, MANY, 0, 20), -ETIMEDOUT);
   CHECK_EQ(mproc_event_set(events[99]), 0);
   CHECK_EQ(mproc_wait(items, MANY, 0, SOON_MS), 1);
@@ -552,8 +550,7 @@ TEST(notifier_without_descriptors) {
   mproc_notifier *notifier = new_notifier(b);
   mproc_notifier_destroy(notifier);
   int fds[64], count = 0;
-  struct rlimit limit = {64, 64};
-  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  (void)set_soft_limit(RLIMIT_NOFILE, 64);
   while (count < 64 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
     count++;
   for (int unused = 0; unused < 3; unused++) {
