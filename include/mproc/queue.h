@@ -4,11 +4,12 @@
  *             it is valid in every process of the family. Messages are bytes, of any size; short
  *             ones lie in the queue itself, long ones in blocks of the heap. There is no feeder
  *             thread, so an exit needs no drain.
- * Death       A message that was put is there. A producer that dies inside put has put nothing. A
- *             consumer that dies inside get, or with a message that it has begun to get and not
- *             committed, has got nothing: the message is there again, and others get it within
- *             100 ms. So get_begin and get_commit deliver a message at least once; plain get
- *             delivers it at most once, since what it has returned to a consumer that dies is gone.
+ * Death       A message that was put is there. A producer that dies inside put has put nothing, or
+ *             all of it. What a consumer that dies has begun to get and not committed (of a
+ *             joinable queue: what it has not called task_done for) is there again, and others get
+ *             it within 100 ms. So get_begin and get_commit deliver a message at least once; plain
+ *             get delivers it at most once: what it has returned to a consumer that dies is gone,
+ *             and what it was about to return is gone, or there again.
  * Order       first in, first out: what one thread has put, each consumer gets in that order. A
  *             message that is there again comes when it is found.
  * Ownership   data is copied in and out, except by the functions that name a block. The queue
@@ -31,7 +32,8 @@
 typedef struct mproc_queue mproc_queue;
 
 typedef struct mproc_queue_options {
-  size_t capacity;      /* messages, rounded up to a power of two, up to 2^24. 0: 1,024 */
+  size_t capacity;      /* messages, rounded up to a power of two, up to 2^24. 0: 1,024.
+                          Fewer for a while when one is kept: see get_begin */
   size_t message_size;  /* bytes that a message may have to lie in the queue itself, up to 65,536;
                           each of `capacity` places has them. 0: 112 */
   int growing;          /* non-zero: a full queue grows by doubling instead of making put wait */
@@ -44,7 +46,7 @@ typedef struct mproc_queue_options {
 typedef struct mproc_message {
   const void *data; /* borrowed until commit or abort, aligned to 16; NULL when size is 0 */
   size_t size;
-  uint64_t place[2]; /* the queue's own */
+  uint64_t place[3]; /* the queue's own */
 } mproc_message;
 
 typedef struct mproc_queue_statistics {
@@ -102,9 +104,9 @@ MPROC_API MPROC_NODISCARD int mproc_queue_get_block(mproc_queue *queue, void **r
                                                     size_t *ret_size, int timeout_ms);
 
 /* Begins to get the next message: it can be read where it lies, others do not get it, and it is the
- * queue's until commit. If the calling thread ends before, the message is there again. It keeps its
- * place: when producers come round to that, after as many messages as the queue has places, they
- * wait for it. */
+ * queue's until commit. If the calling thread ends before, the message is there again. It keeps one
+ * of the queue's places, and producers go on with the others; when it is committed late, its place
+ * is empty until they come round to it. */
 MPROC_API MPROC_NODISCARD int mproc_queue_get_begin(mproc_queue *queue, mproc_message *ret_message,
                                                     int timeout_ms);
 

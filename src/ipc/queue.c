@@ -89,11 +89,13 @@ static void forward(_Atomic(mpx_link *) *end, mpx_link *from, mpx_link *to) {
   (void)atomic_compare_exchange_strong(end, &from, to);
 }
 
+static bool can_grow(const mproc_queue *queue, const mpx_link *link) {
+  return queue->growing && link->ring.log2_count < MPX_QUEUE_MOST_LOG2;
+}
+
 /* Twice as large. Who dies before the ring is in the chain leaves it to the queue's end. */
 static int grow(mproc_queue *queue, mpx_link *link) {
   mpx_link *none = NULL, *more;
-  if (link->ring.log2_count == MPX_QUEUE_MOST_LOG2)
-    return -EAGAIN;
   int r = mpx_queue_add_ring(queue, link->ring.log2_count + 1, &more);
   if (r < 0)
     return r;
@@ -103,7 +105,7 @@ static int grow(mproc_queue *queue, mpx_link *link) {
   return 0;
 }
 
-int mpx_queue_claim(mproc_queue *queue, mpx_thread self, mpx_place *ret_place) {
+int mpx_queue_claim(mproc_queue *queue, mpx_thread self, bool may_pass, mpx_place *ret_place) {
   for (;;) {
     mpx_link *link = atomic_load_explicit(&queue->last, memory_order_acquire);
     mpx_link *next = queue->growing ? mpx_link_next(link) : NULL;
@@ -113,11 +115,16 @@ int mpx_queue_claim(mproc_queue *queue, mpx_thread self, mpx_place *ret_place) {
     }
     if (atomic_load(&queue->closed)) /* after a ring that we added, see mpx_queue_take */
       return MPROC_ECLOSED;
-    int r = mpx_ring_claim(&link->ring, self, &ret_place->position);
+    int r =
+        mpx_ring_claim(&link->ring, self, may_pass && !can_grow(queue, link), &ret_place->position);
     ret_place->link = link;
-    if (r == -EAGAIN && queue->growing)
+    if (r == -EAGAIN && can_grow(queue, link))
       r = grow(queue, link);
-    else if (r != -EPIPE)
+    else if (r == 0 && atomic_load(&queue->closed)) {
+      /* since we looked: who had all slots has been told the end without a seal */
+      mpx_queue_finish(queue, ret_place);
+      return MPROC_ECLOSED;
+    } else if (r != -EPIPE)
       return r;
     if (r < 0 && r != -EPIPE)
       return r;
@@ -156,6 +163,8 @@ static int take_from(mproc_queue *queue, mpx_link *first, mpx_thread self, mpx_p
   int r = mpx_ring_take(&link->ring, self, may_take, &rings, &place->position);
   if (r == -EAGAIN && has_ended(queue, link) && mpx_ring_seal(&link->ring))
     r = mpx_ring_take(&link->ring, self, may_take, &rings, &place->position);
+  if (r == -EDEADLK) /* nothing comes but what the caller itself gives back */
+    return has_ended(queue, link) ? -EPIPE : -EAGAIN;
   return r;
 }
 
@@ -219,13 +228,9 @@ static void free_block(mpx_ring_slot *slot) {
 void mpx_queue_finish(mproc_queue *queue, const mpx_place *place) {
   free_block(mpx_place_slot(place));
   mpx_ring_finish(&place->link->ring, place->position);
-  /* one fence for both, as in mpx_turn_next */
-  atomic_thread_fence(memory_order_seq_cst);
-  if (mpx_turn_is_waited(&queue->not_full.turn))
-    mpx_notice_wake(&queue->not_full, 1);
-  if (mpx_turn_is_waited(&queue->drained))
-    mpx_turn_wake(&queue->drained, MPX_TURN_ALL);
-  if (atomic_load_explicit(&queue->closed, memory_order_relaxed)) /* it may have been the last */
+  mpx_notice_tell(&queue->not_full, 1);
+  mpx_turn_tell(&queue->drained, MPX_TURN_ALL);
+  if (atomic_load(&queue->closed)) /* it may have been the last */
     mpx_notice_next(&queue->not_empty, MPX_TURN_ALL);
 }
 
@@ -321,7 +326,7 @@ bool mpx_queue_can_get(mproc_queue *queue, mpx_thread self) {
 
 bool mpx_queue_can_put(mproc_queue *queue) {
   mpx_link *last = atomic_load_explicit(&queue->last, memory_order_acquire);
-  return queue->growing || atomic_load_explicit(&queue->closed, memory_order_acquire) ||
+  return can_grow(queue, last) || atomic_load_explicit(&queue->closed, memory_order_acquire) ||
          mpx_ring_has_room(&last->ring);
 }
 

@@ -40,6 +40,8 @@ struct mproc_queue {
   mpx_turn drained; /* a message is done with, and somebody joins */
 };
 
+#define MPX_TAKING_MASK (((uint32_t)1 << 24) - 1)
+
 /* A ring of that many slots does not grow any more. */
 enum { MPX_QUEUE_MOST_LOG2 = 24 };
 
@@ -62,8 +64,9 @@ mpx_caller mpx_queue_owner(const mproc_queue *queue);
 /* A ring of 2^log2_count slots, not in the chain yet. Says why not. */
 int mpx_queue_add_ring(mproc_queue *queue, unsigned log2_count, mpx_link **ret_link);
 
-/* -EAGAIN: full. MPROC_ECLOSED. Others: a growing queue that cannot grow, said why. */
-int mpx_queue_claim(mproc_queue *queue, mpx_thread self, mpx_place *ret_place);
+/* -EAGAIN: full, or the next place is in somebody's hands and `may_pass` is false, see ring.h.
+ * MPROC_ECLOSED. Others: a growing queue that cannot grow, said why. */
+int mpx_queue_claim(mproc_queue *queue, mpx_thread self, bool may_pass, mpx_place *ret_place);
 /* -EAGAIN: empty. MPROC_ECLOSED: closed and empty. */
 int mpx_queue_take(mproc_queue *queue, mpx_thread self, mpx_place *ret_place);
 /* The message is done with. */

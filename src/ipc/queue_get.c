@@ -11,12 +11,27 @@ static int say_ended(void) {
   return mpx_fail(MPROC_ECLOSED, "the queue is closed, and empty");
 }
 
-static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *ret_place) {
+/* What the calling thread has of all queues: task_done need not look for more. A child has its
+ * parent's number as well, and looks in vain. */
+static _Thread_local uint32_t in_hand MPX_TLS_MODEL;
+
+static int take_now(mproc_queue *queue, mpx_thread self, mpx_place *ret_place) {
   int r = mpx_queue_take(queue, self, ret_place);
+  in_hand += r == 0;
+  return r;
+}
+
+static void finish(mproc_queue *queue, const mpx_place *place) {
+  in_hand--;
+  mpx_queue_finish(queue, place);
+}
+
+static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *ret_place) {
+  int r = take_now(queue, self, ret_place);
   if (r == 0)
     return 0;
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->not_empty.turn, timeout_ms);
-  for (;; r = mpx_queue_take(queue, self, ret_place)) {
+  for (;; r = take_now(queue, self, ret_place)) {
     if (r == MPROC_ECLOSED)
       return say_ended();
     if (r != -EAGAIN)
@@ -35,10 +50,18 @@ static const void *data_of(const mpx_ring_slot *slot) {
   return slot->where == MPX_MESSAGE_INSIDE ? slot->data : mpx_message_block(slot);
 }
 
+/* The message stays in its slot when the call returns. Producers may pass it by now. */
+static void keep(mproc_queue *queue, const mpx_place *place) {
+  static _Thread_local uint32_t number MPX_TLS_MODEL;
+  mpx_place_slot(place)->taking = number++ & MPX_TAKING_MASK;
+  mpx_notice_tell(&queue->not_full, 1);
+}
+
 /* The message is there again; who waits for one may take it. */
 static void give_back(mproc_queue *queue, const mpx_place *place) {
+  in_hand--;
   mpx_ring_give_back(&place->link->ring, place->position);
-  mpx_notice_next(&queue->not_empty, 1);
+  mpx_notice_tell(&queue->not_empty, 1);
 }
 
 static int copy_out(mproc_queue *queue, const mpx_place *place, void *buffer, size_t capacity,
@@ -55,8 +78,10 @@ static int copy_out(mproc_queue *queue, const mpx_place *place, void *buffer, si
     memcpy(buffer, data_of(slot), size);
   if (ret_size)
     *ret_size = size;
-  if (!queue->joinable)
-    mpx_queue_finish(queue, place);
+  if (queue->joinable)
+    keep(queue, place);
+  else
+    finish(queue, place);
   return 0;
 }
 
@@ -81,7 +106,7 @@ int mproc_queue_get_many(mproc_queue *queue, void *buffer, size_t size, int coun
   if (r == 0 && count < 1)
     r = mpx_fail(-EINVAL, "%d messages cannot be got; at least 1", count);
   while (r == 0 && done < count) {
-    r = done == 0 ? take(queue, self, timeout_ms, &place) : mpx_queue_take(queue, self, &place);
+    r = done == 0 ? take(queue, self, timeout_ms, &place) : take_now(queue, self, &place);
     if (r == 0)
       r = copy_out(queue, &place, (char *)buffer + (size_t)done * size, size, NULL);
     done += r == 0;
@@ -129,7 +154,7 @@ int mproc_queue_get_block(mproc_queue *queue, void **ret_block, size_t *ret_size
   }
   *ret_block = block;
   *ret_size = slot->size;
-  mpx_queue_finish(queue, &place);
+  finish(queue, &place);
   return 0;
 }
 
@@ -146,9 +171,10 @@ int mproc_queue_get_begin(mproc_queue *queue, mproc_message *ret_message, int ti
   if (r < 0)
     return r;
   const mpx_ring_slot *slot = mpx_place_slot(&place);
+  keep(queue, &place);
   *ret_message = (mproc_message){.data = slot->size ? data_of(slot) : NULL,
                                  .size = slot->size,
-                                 .place = {(uintptr_t)place.link, place.position}};
+                                 .place = {(uintptr_t)place.link, place.position, slot->taking}};
   return 0;
 }
 
@@ -163,9 +189,11 @@ static int check_in_hand(mproc_queue *queue, const mproc_message *message, mpx_p
   mpx_link *link = atomic_load_explicit(&queue->first, memory_order_acquire);
   while (link && (uintptr_t)link != message->place[0])
     link = atomic_load_explicit(&link->next, memory_order_acquire);
-  if (!link || !mpx_ring_has(&link->ring, message->place[1], self))
+  const mpx_place place = {link, message->place[1]};
+  if (!link || !mpx_ring_has(&link->ring, place.position, self) ||
+      mpx_place_slot(&place)->taking != message->place[2])
     return mpx_fail(-EINVAL, "the calling thread does not have this message of the queue in hand");
-  *ret_place = (mpx_place){link, message->place[1]};
+  *ret_place = place;
   return 0;
 }
 
@@ -173,7 +201,7 @@ int mproc_queue_get_commit(mproc_queue *queue, const mproc_message *message) {
   mpx_place place;
   int r = check_in_hand(queue, message, &place);
   if (r == 0)
-    mpx_queue_finish(queue, &place);
+    finish(queue, &place);
   return r;
 }
 
@@ -185,18 +213,27 @@ int mproc_queue_get_abort(mproc_queue *queue, const mproc_message *message) {
   return r;
 }
 
-typedef struct own_place {
-  const mpx_ring *ring;
+/* The message that the calling thread took first, of those it has. */
+typedef struct oldest {
   mpx_thread self;
-  uint64_t position;
-  bool found;
-} own_place;
+  uint32_t seen;  /* of those in hand */
+  mpx_link *link; /* where we look */
+  mpx_place place;
+} oldest;
 
-static bool find_own(uint64_t position, mpx_slot_phase phase, void *user) {
-  own_place *own = user;
-  own->position = position;
-  own->found = phase == MPX_RING_TAKEN && mpx_ring_has(own->ring, position, own->self);
-  return !own->found;
+/* Numbers are compared in a circle: half of them are ahead. */
+static bool is_before(const mpx_ring_slot *one, const mpx_ring_slot *other) {
+  return ((one->taking - other->taking) & MPX_TAKING_MASK) > MPX_TAKING_MASK / 2;
+}
+
+static bool find_oldest(uint64_t position, mpx_slot_phase phase, void *user) {
+  oldest *own = user;
+  const mpx_place place = {own->link, position};
+  if (phase != MPX_RING_TAKEN || !mpx_ring_has(&own->link->ring, position, own->self))
+    return true;
+  if (!own->place.link || is_before(mpx_place_slot(&place), mpx_place_slot(&own->place)))
+    own->place = place;
+  return ++own->seen < in_hand;
 }
 
 int mproc_queue_task_done(mproc_queue *queue) {
@@ -206,16 +243,14 @@ int mproc_queue_task_done(mproc_queue *queue) {
     return r;
   if (!queue->joinable)
     return mpx_fail(-EINVAL, "the queue is not joinable; set mproc_queue_options.joinable");
-  mpx_link *link = atomic_load_explicit(&queue->first, memory_order_acquire);
-  for (; link; link = atomic_load_explicit(&link->next, memory_order_acquire)) {
-    own_place own = {.ring = &link->ring, .self = self};
-    (void)mpx_ring_look(&link->ring, find_own, &own);
-    if (own.found) {
-      mpx_queue_finish(queue, &(mpx_place){link, own.position});
-      return 0;
-    }
-  }
-  return mpx_fail(-EINVAL, "task_done was called more often than the calling thread got a message");
+  oldest own = {.self = self, .link = atomic_load_explicit(&queue->first, memory_order_acquire)};
+  for (; own.link && own.seen < in_hand; own.link = mpx_link_next(own.link))
+    (void)mpx_ring_look(&own.link->ring, find_oldest, &own);
+  if (!own.place.link)
+    return mpx_fail(-EINVAL,
+                    "task_done was called more often than the calling thread got a message");
+  finish(queue, &own.place);
+  return 0;
 }
 
 /* ---- all done -------------------------------------------------------------------------------- */

@@ -54,9 +54,9 @@ static int fill(mproc_queue *queue, mpx_ring_slot *slot, const source *from) {
 }
 
 /* Without waking anybody. -EAGAIN, MPROC_ECLOSED without a text. */
-static int put_now(mproc_queue *queue, mpx_thread self, const source *from) {
+static int put_now(mproc_queue *queue, mpx_thread self, const source *from, bool may_pass) {
   mpx_place place;
-  int r = mpx_queue_claim(queue, self, &place);
+  int r = mpx_queue_claim(queue, self, may_pass, &place);
   if (r < 0)
     return r;
   r = fill(queue, mpx_place_slot(&place), from);
@@ -70,11 +70,12 @@ static int put_now(mproc_queue *queue, mpx_thread self, const source *from) {
 static int put_waiting(mproc_queue *queue, mpx_thread self, const source *from, int timeout_ms) {
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->not_full.turn, timeout_ms);
   for (;;) {
-    int r = put_now(queue, self, from);
+    int r = put_now(queue, self, from, mpx_ipc_wait_is_long(&wait));
     if (r == MPROC_ECLOSED)
       return say_closed();
-    if (r == 0 && mpx_queue_can_put(queue)) /* one who finishes may make room for several */
-      mpx_notice_next(&queue->not_full, 1);
+    /* one who finishes may make room for several, and wakes one */
+    if (r == 0 && wait.has_slept && mpx_queue_can_put(queue))
+      mpx_notice_tell(&queue->not_full, 1);
     if (r != -EAGAIN)
       return r;
     if (!mpx_ipc_wait_more(&wait))
@@ -101,11 +102,11 @@ int mproc_queue_put(mproc_queue *queue, const void *data, size_t size, int timeo
   if (r < 0)
     return r;
   const source from = {data, size, NULL};
-  r = put_now(queue, self, &from);
+  r = put_now(queue, self, &from, false);
   if (r == -EAGAIN || r == MPROC_ECLOSED)
     r = put_waiting(queue, self, &from, timeout_ms);
   if (r == 0)
-    mpx_notice_next(&queue->not_empty, 1);
+    mpx_notice_tell(&queue->not_empty, 1);
   return r;
 }
 
@@ -119,16 +120,16 @@ int mproc_queue_put_many(mproc_queue *queue, const void *data, size_t size, int 
     r = mpx_fail(-EINVAL, "%d messages cannot be put; at least 1", count);
   while (r == 0 && done < count) {
     const source from = {(const char *)data + (size_t)done * size, size, NULL};
-    r = put_now(queue, self, &from);
+    r = put_now(queue, self, &from, false);
     if (r == -EAGAIN || r == MPROC_ECLOSED) {
-      mpx_notice_next(&queue->not_empty, done - told); /* so that somebody makes room */
+      mpx_notice_tell(&queue->not_empty, done - told); /* so that somebody makes room */
       told = done;
       r = put_waiting(queue, self, &from, timeout_ms);
     }
     done += r == 0;
   }
   if (done > told)
-    mpx_notice_next(&queue->not_empty, done - told);
+    mpx_notice_tell(&queue->not_empty, done - told);
   return done > 0 ? done : r;
 }
 
@@ -144,6 +145,6 @@ int mproc_queue_put_block(mproc_queue *queue, void *block, size_t size, int time
   const source from = {NULL, size, block};
   r = put_waiting(queue, self, &from, timeout_ms);
   if (r == 0)
-    mpx_notice_next(&queue->not_empty, 1);
+    mpx_notice_tell(&queue->not_empty, 1);
   return r;
 }

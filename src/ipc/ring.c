@@ -35,6 +35,10 @@ static bool owner_is_dead(uint64_t word) {
   return mpx_thread_is_dead_by(mpx_family_header(), owner, OWNER_BITS);
 }
 
+static uint64_t with_lap(uint64_t word, uint64_t lap) {
+  return (word & ~(LAP_MASK << LAP_SHIFT)) | (lap & LAP_MASK) << LAP_SHIFT;
+}
+
 static uint64_t lap_at(const mpx_ring *ring, uint64_t position) {
   return position >> ring->log2_count & LAP_MASK;
 }
@@ -43,6 +47,10 @@ static uint64_t lap_at(const mpx_ring *ring, uint64_t position) {
  * are ahead. */
 static bool is_behind(uint64_t word, uint64_t lap) {
   return ((lap_of(word) - lap) & LAP_MASK) > LAP_MASK / 2;
+}
+
+static bool is_held(uint64_t word) {
+  return phase_of(word) == MPX_RING_CLAIMED || phase_of(word) == MPX_RING_TAKEN;
 }
 
 static uint64_t count_of(const mpx_ring *ring) {
@@ -66,24 +74,68 @@ void mpx_ring_init(mpx_ring *ring, unsigned log2_count, size_t message_size) {
  * by any number of laps, and half a circle of them looks like the future. */
 static void help(_Atomic uint64_t *hint, uint64_t to) {
   uint64_t seen = atomic_load_explicit(hint, memory_order_relaxed);
-  if (seen < to)
-    (void)atomic_compare_exchange_strong_explicit(hint, &seen, to, memory_order_relaxed,
+  if (seen < to) /* release: as in raise_floor */
+    (void)atomic_compare_exchange_strong_explicit(hint, &seen, to, memory_order_release,
                                                   memory_order_relaxed);
+}
+
+/* The slot is the caller's, who has done with it what it wanted. Its lap may have been moved on.
+ * Release: pairs with the acquire of who has the slot next. Each change of a word is a sequentially
+ * consistent read-modify-write: who then looks whether somebody waits needs no fence. */
+static void let_go(mpx_ring *ring, uint64_t position, mpx_slot_phase phase, uint64_t laps) {
+  _Atomic uint64_t *word = &mpx_ring_at(ring, position)->word;
+  uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+  while (!atomic_compare_exchange_weak(word, &seen, word_of(phase, lap_of(seen) + laps)))
+    continue;
 }
 
 /* ---- producers ------------------------------------------------------------------------------- */
 
-int mpx_ring_claim(mpx_ring *ring, mpx_thread self, uint64_t *ret_position) {
-  uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+/* Whether somebody has the slot since the lap just before. */
+static bool is_held_over(uint64_t word, uint64_t lap) {
+  return is_held(word) && lap_of(word) == ((lap - 1) & LAP_MASK);
+}
+
+/* Where to come to past the slots that are held over, from `position` on; `position` itself if a
+ * message is first, or all are held. */
+static uint64_t after_held(const mpx_ring *ring, uint64_t position) {
+  for (uint64_t next = position; next < position + count_of(ring); next++) {
+    uint64_t lap = lap_at(ring, next), seen = atomic_load(&mpx_ring_at(ring, next)->word);
+    if (!is_held_over(seen, lap))
+      return is_behind(seen, lap) ? position : next;
+  }
+  return position;
+}
+
+/* Past a slot that was seen at *position in use since an earlier lap: its owner keeps it, in this
+ * one. `*until`: as far as after_held is known. False: there is nothing to come to. */
+static bool pass(mpx_ring *ring, uint64_t *position, uint64_t seen, uint64_t *until) {
+  if (!is_held(seen))
+    return false;
+  uint64_t lap = lap_at(ring, *position);
+  if (!is_held_over(seen, lap)) { /* the tail was read half a circle of laps ago */
+    *position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    return true;
+  }
+  if (*position >= *until)
+    *until = after_held(ring, *position);
+  if (*position >= *until)
+    return false;
+  if (atomic_compare_exchange_strong(&mpx_ring_at(ring, *position)->word, &seen,
+                                     with_lap(seen, lap)))
+    MPROC_CRASH_POINT("ring.passed");
+  return true;
+}
+
+int mpx_ring_claim(mpx_ring *ring, mpx_thread self, bool may_pass, uint64_t *ret_position) {
+  uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed), until = 0;
   for (;;) {
     mpx_ring_slot *slot = mpx_ring_at(ring, position);
     uint64_t lap = lap_at(ring, position), wanted = word_of(MPX_RING_FREE, lap);
     /* acquire: pairs with the release of mpx_ring_finish; the consumer has read its message */
     uint64_t seen = atomic_load_explicit(&slot->word, memory_order_acquire);
     if (seen == wanted) {
-      if (!atomic_compare_exchange_strong_explicit(&slot->word, &seen,
-                                                   word_by(MPX_RING_CLAIMED, lap, self),
-                                                   memory_order_acquire, memory_order_relaxed))
+      if (!atomic_compare_exchange_strong(&slot->word, &seen, word_by(MPX_RING_CLAIMED, lap, self)))
         continue;
       MPROC_CRASH_POINT("ring.claimed");
       help(&ring->tail, position + 1);
@@ -92,9 +144,10 @@ int mpx_ring_claim(mpx_ring *ring, mpx_thread self, uint64_t *ret_position) {
     }
     if (phase_of(seen) == MPX_RING_SEALED)
       return -EPIPE;
-    if (is_behind(seen, lap))
+    if (!is_behind(seen, lap))
+      position++;
+    else if (!may_pass || !pass(ring, &position, seen, &until))
       return -EAGAIN;
-    position++;
   }
 }
 
@@ -105,16 +158,16 @@ bool mpx_ring_has_room(const mpx_ring *ring) {
     uint64_t seen = atomic_load(&mpx_ring_at(ring, position)->word);
     if (seen == word_of(MPX_RING_FREE, lap))
       return true;
-    if (phase_of(seen) == MPX_RING_SEALED || is_behind(seen, lap))
+    if (phase_of(seen) == MPX_RING_SEALED)
       return false;
+    if (is_behind(seen, lap))
+      return after_held(ring, position) > position;
   }
 }
 
 void mpx_ring_publish(mpx_ring *ring, uint64_t position) {
   MPROC_CRASH_POINT("ring.filled");
-  /* release: pairs with the acquire of mpx_ring_take */
-  atomic_store_explicit(&mpx_ring_at(ring, position)->word,
-                        word_of(MPX_RING_FULL, lap_at(ring, position)), memory_order_release);
+  let_go(ring, position, MPX_RING_FULL, 0);
   MPROC_CRASH_POINT("ring.published");
 }
 
@@ -140,27 +193,15 @@ static void raise_floor(mpx_ring *ring, uint64_t position) {
                                                   memory_order_release, memory_order_relaxed);
 }
 
-/* The first position that is not done with. The floor may be more than a lap behind it: who
- * finishes a later slot does not raise it, and who finished its own may have died before. Acquire:
- * pairs with raise_floor and mpx_ring_finish, as who joins reads what was done with the others. */
-static uint64_t true_floor(const mpx_ring *ring) {
-  uint64_t position = atomic_load_explicit(&ring->floor, memory_order_acquire);
-  for (;; position++) {
-    uint64_t lap = lap_at(ring, position);
-    uint64_t seen = atomic_load_explicit(&mpx_ring_at(ring, position)->word, memory_order_acquire);
-    if (lap_of(seen) == lap || is_behind(seen, lap))
-      return position;
-  }
-}
-
 /* Where the search stands. */
 typedef struct search {
   uint64_t position;
   uint64_t passed; /* the first slot that a producer had when we came by */
+  uint64_t own;    /* slots in a row that the caller has taken */
   bool in_flight;  /* somebody else has a message, or will have one */
 } search;
 
-/* 0: the slot holds a message, seen as *ret_seen. -EAGAIN, -EPIPE: there is none. */
+/* 0: the slot holds a message, seen as *ret_seen. -EAGAIN, -EDEADLK, -EPIPE: there is none. */
 static int find_message(mpx_ring *ring, mpx_thread self, search *at, uint64_t *ret_seen) {
   for (;; at->position++) {
     uint64_t lap = lap_at(ring, at->position);
@@ -169,8 +210,9 @@ static int find_message(mpx_ring *ring, mpx_thread self, search *at, uint64_t *r
         atomic_load_explicit(&mpx_ring_at(ring, at->position)->word, memory_order_acquire);
     if (lap_of(seen) != lap) {
       if (is_behind(seen, lap)) /* once round: all is in somebody's hands */
-        return -EAGAIN;
+        return at->own == count_of(ring) ? -EDEADLK : -EAGAIN;
       raise_floor(ring, at->position);
+      at->own = 0;
       continue;
     }
     *ret_seen = seen;
@@ -180,65 +222,89 @@ static int find_message(mpx_ring *ring, mpx_thread self, search *at, uint64_t *r
       return -EAGAIN;
     if (phase_of(seen) == MPX_RING_SEALED)
       return at->in_flight ? -EAGAIN : -EPIPE;
-    at->in_flight |= seen != word_by(MPX_RING_TAKEN, lap, self);
+    bool is_own = seen == word_by(MPX_RING_TAKEN, lap, self);
+    at->own = is_own ? at->own + 1 : 0;
+    at->in_flight |= !is_own;
     if (phase_of(seen) == MPX_RING_CLAIMED && at->passed > at->position)
       at->passed = at->position;
   }
 }
 
-int mpx_ring_take(mpx_ring *ring, mpx_thread self, mpx_ring_may_take *may_take, void *user,
-                  uint64_t *ret_position) {
-  search at = {atomic_load_explicit(&ring->floor, memory_order_relaxed), UINT64_MAX, false};
+static int take(mpx_ring *ring, mpx_thread self, mpx_ring_may_take *may_take, void *user,
+                search *at) {
   for (;;) {
     uint64_t seen;
-    int r = find_message(ring, self, &at, &seen);
+    int r = find_message(ring, self, at, &seen);
     if (r < 0)
       return r;
-    if (at.passed < at.position && find_published(ring, at.passed, at.position, &at.position))
+    if (at->passed < at->position && find_published(ring, at->passed, at->position, &at->position))
       continue; /* the earlier one first: it may be of the same producer */
     if (may_take && !may_take(user))
       return -ESTALE;
-    if (atomic_compare_exchange_strong_explicit(
-            &mpx_ring_at(ring, at.position)->word, &seen,
-            word_by(MPX_RING_TAKEN, lap_at(ring, at.position), self), memory_order_acquire,
-            memory_order_relaxed)) {
-      MPROC_CRASH_POINT("ring.taken");
-      *ret_position = at.position;
+    if (atomic_compare_exchange_strong(&mpx_ring_at(ring, at->position)->word, &seen,
+                                       word_by(MPX_RING_TAKEN, lap_at(ring, at->position), self)))
       return 0;
-    }
   }
+}
+
+int mpx_ring_take(mpx_ring *ring, mpx_thread self, mpx_ring_may_take *may_take, void *user,
+                  uint64_t *ret_position) {
+  search at = {.position = atomic_load_explicit(&ring->floor, memory_order_relaxed),
+               .passed = UINT64_MAX};
+  int r = take(ring, self, may_take, user, &at);
+  if (r == 0) {
+    MPROC_CRASH_POINT("ring.taken");
+    *ret_position = at.position;
+  }
+  /* a lap before us nothing is left, though what was passed by just before its lap ended was seen
+   * at both places, and held up the floor */
+  if (at.position > count_of(ring))
+    help(&ring->floor, at.position - count_of(ring));
+  return r;
 }
 
 void mpx_ring_finish(mpx_ring *ring, uint64_t position) {
   MPROC_CRASH_POINT("ring.read");
-  /* release: pairs with the acquire of mpx_ring_claim */
-  atomic_store_explicit(&mpx_ring_at(ring, position)->word,
-                        word_of(MPX_RING_FREE, lap_at(ring, position) + 1), memory_order_release);
+  let_go(ring, position, MPX_RING_FREE, 1);
   MPROC_CRASH_POINT("ring.finished");
   raise_floor(ring, position);
 }
 
 void mpx_ring_give_back(mpx_ring *ring, uint64_t position) {
-  atomic_store_explicit(&mpx_ring_at(ring, position)->word,
-                        word_of(MPX_RING_FULL, lap_at(ring, position)), memory_order_release);
+  let_go(ring, position, MPX_RING_FULL, 0);
 }
 
 /* ---- the end, and the dead ------------------------------------------------------------------- */
 
 bool mpx_ring_seal(mpx_ring *ring) {
-  uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+  uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed), until = 0;
   for (;;) {
     _Atomic uint64_t *word = &mpx_ring_at(ring, position)->word;
     uint64_t lap = lap_at(ring, position), seen = atomic_load(word);
     if (phase_of(seen) == MPX_RING_SEALED)
       return true;
-    if (is_behind(seen, lap))
-      return false;
-    if (seen != word_of(MPX_RING_FREE, lap))
+    if (is_behind(seen, lap)) {
+      if (!pass(ring, &position, seen, &until))
+        return false;
+    } else if (seen != word_of(MPX_RING_FREE, lap))
       position++;
     else if (atomic_compare_exchange_strong(word, &seen, word_of(MPX_RING_SEALED, lap)))
       return true;
   }
+}
+
+/* Where who looks at all slots begins. Acquire: pairs with raise_floor, as who joins reads what was
+ * done with the others. */
+static uint64_t first_of(const mpx_ring *ring) {
+  return atomic_load_explicit(&ring->floor, memory_order_acquire);
+}
+
+/* Whether nothing at this position or behind it is in use. What is ahead of its position was passed
+ * by since the look began, or the floor is behind: whatever its lap, each slot is looked at
+ * once. */
+static bool is_past_end(const mpx_ring *ring, uint64_t position, uint64_t seen) {
+  return seen == word_of(MPX_RING_FREE, lap_at(ring, position)) ||
+         seen == word_of(MPX_RING_SEALED, lap_at(ring, position));
 }
 
 /* The slot is taken over first: of several who repair, one does; and when he dies as well, it is a
@@ -250,16 +316,14 @@ static bool take_over(mpx_ring_slot *slot, uint64_t seen, mpx_thread self) {
 
 mpx_ring_losses mpx_ring_repair(mpx_ring *ring, mpx_thread self, mpx_ring_inherit *inherit) {
   mpx_ring_losses losses = {0};
-  uint64_t first = true_floor(ring);
+  uint64_t first = first_of(ring);
   for (uint64_t position = first; position < first + count_of(ring); position++) {
     mpx_ring_slot *slot = mpx_ring_at(ring, position);
-    uint64_t lap = lap_at(ring, position), seen = atomic_load(&slot->word);
-    if (seen == word_of(MPX_RING_FREE, lap) || phase_of(seen) == MPX_RING_SEALED ||
-        is_behind(seen, lap))
+    uint64_t seen = atomic_load(&slot->word);
+    if (is_past_end(ring, position, seen))
       break;
     bool claimed = phase_of(seen) == MPX_RING_CLAIMED;
-    if (lap_of(seen) != lap || (!claimed && phase_of(seen) != MPX_RING_TAKEN) ||
-        !owner_is_dead(seen) || !take_over(slot, seen, self))
+    if (!is_held(seen) || !owner_is_dead(seen) || !take_over(slot, seen, self))
       continue;
     MPROC_CRASH_POINT("ring.taken_over");
     losses.slots++;
@@ -277,14 +341,12 @@ mpx_ring_losses mpx_ring_repair(mpx_ring *ring, mpx_thread self, mpx_ring_inheri
 /* ---- looking --------------------------------------------------------------------------------- */
 
 uint64_t mpx_ring_look(const mpx_ring *ring, mpx_ring_visit *visit, void *user) {
-  uint64_t first = true_floor(ring), count = 0;
+  uint64_t first = first_of(ring), count = 0;
   for (uint64_t position = first; position < first + count_of(ring); position++) {
-    uint64_t lap = lap_at(ring, position);
     uint64_t seen = atomic_load(&mpx_ring_at(ring, position)->word);
-    if (seen == word_of(MPX_RING_FREE, lap) || phase_of(seen) == MPX_RING_SEALED ||
-        is_behind(seen, lap))
+    if (is_past_end(ring, position, seen))
       break;
-    if (lap_of(seen) != lap)
+    if (phase_of(seen) == MPX_RING_FREE || phase_of(seen) == MPX_RING_SEALED)
       continue;
     count++;
     if (visit && !visit(position, phase_of(seen), user))
@@ -294,8 +356,8 @@ uint64_t mpx_ring_look(const mpx_ring *ring, mpx_ring_visit *visit, void *user) 
 }
 
 bool mpx_ring_has(const mpx_ring *ring, uint64_t position, mpx_thread self) {
-  return atomic_load_explicit(&mpx_ring_at(ring, position)->word, memory_order_relaxed) ==
-         word_by(MPX_RING_TAKEN, lap_at(ring, position), self);
+  uint64_t seen = atomic_load_explicit(&mpx_ring_at(ring, position)->word, memory_order_relaxed);
+  return seen == word_by(MPX_RING_TAKEN, lap_of(seen), self);
 }
 
 int mpx_ring_damaged(uint64_t position, const char *what) {
@@ -313,7 +375,7 @@ static int check_slot(const mpx_ring *ring, uint64_t position, bool has_ended, b
     return mpx_ring_damaged(position, "is of another lap");
   if (is_over && phase != MPX_RING_FREE)
     return mpx_ring_damaged(position, "is in use a lap too early");
-  if (has_owner != (phase == MPX_RING_CLAIMED || phase == MPX_RING_TAKEN))
+  if (has_owner != is_held(seen))
     return mpx_ring_damaged(position, has_owner ? "has an owner" : "has no owner");
   if (*is_past_end && (is_over || phase != MPX_RING_FREE))
     return mpx_ring_damaged(position, "is in use behind one that never was");
@@ -325,6 +387,17 @@ static int check_slot(const mpx_ring *ring, uint64_t position, bool has_ended, b
     return mpx_ring_damaged(position, "is sealed, and nothing has ended");
   *is_past_end = true;
   return 0;
+}
+
+/* The first position that is not done with. The floor may be more than a lap behind it: who
+ * finishes a later slot does not raise it, and who finished its own may have died before. */
+static uint64_t true_floor(const mpx_ring *ring) {
+  uint64_t position = atomic_load(&ring->floor);
+  for (;; position++) {
+    uint64_t lap = lap_at(ring, position), seen = atomic_load(&mpx_ring_at(ring, position)->word);
+    if (lap_of(seen) == lap || is_behind(seen, lap))
+      return position;
+  }
 }
 
 int mpx_ring_check(const mpx_ring *ring, bool has_ended) {

@@ -7,10 +7,12 @@
  *   FREE -> CLAIMED by a producer -> FULL -> TAKEN by a consumer -> FREE of the next lap
  *                  \ dead: FREE of the next lap      \ dead, or given back: FULL
  *   FREE -> SEALED: nobody claims this slot or a later one any more
+ *   CLAIMED, TAKEN -> the same of the next lap: producers pass it by, its owner keeps it
  *
  * So a claim and its claimant are one store: nobody can have claimed and not be known. Producers
  * claim in the order of positions. `tail` and `floor` are hints, which may be old: whoever finds
- * them so goes on from there and helps them forward.
+ * them so goes on from there and helps them forward. A slot's owner is known by its index, not by
+ * its lap, which others may have moved on.
  *
  * Consumers begin at the floor each time and pass over what others have in hand, so that a stopped
  * one delays nobody; a later message of the same producer is not taken before an earlier one. */
@@ -30,8 +32,9 @@ typedef enum mpx_slot_phase {
 /* What a slot has besides: the producer's and the consumer's, by turns, whoever has the slot. */
 typedef struct mpx_ring_slot {
   _Atomic uint64_t word;
-  uint32_t size;  /* of the message */
-  uint32_t where; /* 0: in `data`; else what a queue makes of it */
+  uint32_t size;        /* of the message */
+  uint32_t where : 8;   /* 0: in `data`; else what a queue makes of it */
+  uint32_t taking : 24; /* what a queue numbers those by that a thread keeps */
   unsigned char data[];
 } mpx_ring_slot;
 
@@ -55,18 +58,19 @@ static inline mpx_ring_slot *mpx_ring_at(const mpx_ring *ring, uint64_t position
   return (mpx_ring_slot *)(void *)((uintptr_t)(ring + 1) + index * ring->stride);
 }
 
-/* The next slot is the caller's, to be filled and published: 0. -EAGAIN: all are in use. -EPIPE:
- * the ring was sealed. */
-int mpx_ring_claim(mpx_ring *ring, mpx_thread self, uint64_t *ret_position);
-/* Whether a claim would find one right now. */
+/* The next slot is the caller's, to be filled and published: 0. -EAGAIN: all are in use, or the
+ * next one is, and `may_pass` is false: for those who have not waited, since most are done with
+ * soon, and a place that was passed stays empty for a lap. -EPIPE: the ring was sealed. */
+int mpx_ring_claim(mpx_ring *ring, mpx_thread self, bool may_pass, uint64_t *ret_position);
+/* Whether a claim that may pass would find one right now. */
 bool mpx_ring_has_room(const mpx_ring *ring);
 void mpx_ring_publish(mpx_ring *ring, uint64_t position);
 
 /* Asked when a message was found, just before it is taken. */
 typedef bool mpx_ring_may_take(void *user);
-/* The oldest message that nobody has is the caller's: 0. -EAGAIN: there is none now. -EPIPE: there
- * will be none: the ring was sealed, and nobody else has one that could come back. -ESTALE:
- * `may_take`, unless NULL, said no. */
+/* The oldest message that nobody has is the caller's: 0. -EAGAIN: there is none now. -EDEADLK: the
+ * caller has taken all slots itself. -EPIPE: there will be none: the ring was sealed, and nobody
+ * else has one that could come back. -ESTALE: `may_take`, unless NULL, said no. */
 int mpx_ring_take(mpx_ring *ring, mpx_thread self, mpx_ring_may_take *may_take, void *user,
                   uint64_t *ret_position);
 /* The slot is free again. */
@@ -74,7 +78,7 @@ void mpx_ring_finish(mpx_ring *ring, uint64_t position);
 /* The message is there again, for others too. */
 void mpx_ring_give_back(mpx_ring *ring, uint64_t position);
 
-/* Nothing is to come after what was claimed so far. False: all slots are in use, try again. */
+/* Nothing is to come after what was claimed so far. False: there is no free slot, try again. */
 bool mpx_ring_seal(mpx_ring *ring);
 
 /* Whether what a dead consumer had taken is there again; what a dead producer had claimed never is,
@@ -88,11 +92,12 @@ typedef struct mpx_ring_losses {
 /* Looks for slots of the dead. */
 mpx_ring_losses mpx_ring_repair(mpx_ring *ring, mpx_thread self, mpx_ring_inherit *inherit);
 
-/* Calls `visit` for each position in use until it returns false, and returns how many it was called
- * for. What it sees may be over. */
+/* Calls `visit` for each slot in use until it returns false, and returns how many it was called
+ * for. What was in use when it began, and still is when it ends, is seen. What it sees may be
+ * over. */
 typedef bool mpx_ring_visit(uint64_t position, mpx_slot_phase phase, void *user);
 uint64_t mpx_ring_look(const mpx_ring *ring, mpx_ring_visit *visit, void *user);
-/* Whether the calling thread has taken this slot, and has not let go of it. */
+/* Whether the calling thread has taken this slot, in whichever lap, and has not let go of it. */
 bool mpx_ring_has(const mpx_ring *ring, uint64_t position, mpx_thread self);
 
 /* Compares everything but the messages: -EIO, and the detail says what is wrong. Only while nobody

@@ -16,12 +16,18 @@ typedef struct mpx_ipc_wait {
   bool is_ready;        /* to sleep: `seen` is the turn before the last look */
   bool is_time_to_look; /* nobody has woken us for MPX_LOOK_NS, or nobody will: a try */
   bool tried;
+  bool has_slept;
 } mpx_ipc_wait;
 
 static inline mpx_ipc_wait mpx_ipc_wait_for(mpx_turn *turn, int timeout_ms) {
   return (mpx_ipc_wait){.turn = turn,
                         .deadline = mpx_deadline_or_try(timeout_ms),
                         .spins = mpx_os_may_spin() ? MPX_IPC_SPINS : 0};
+}
+
+/* What is not there by now is no matter of an instant. */
+static inline bool mpx_ipc_wait_is_long(const mpx_ipc_wait *wait) {
+  return wait->deadline == 0 ? wait->tried : wait->spins == 0;
 }
 
 /* After each look that found nothing. False: time is up. */
@@ -46,6 +52,7 @@ static inline bool mpx_ipc_wait_more(mpx_ipc_wait *wait) {
   bool in_time = mpx_turn_sleep(wait->turn, wait->seen, wait->deadline);
   wait->is_time_to_look = mpx_os_now() - from >= MPX_LOOK_NS;
   wait->is_ready = false;
+  wait->has_slept = true;
   return in_time;
 }
 

@@ -24,12 +24,17 @@ typedef struct mpx_notice {
 
 void mpx_notice_wake(mpx_notice *notice, int count);
 
-/* Lets at most `count` sleepers look again, and all who listen. [child]: usable in a signal
- * handler. */
-static inline void mpx_notice_next(mpx_notice *notice, int count) {
-  atomic_thread_fence(memory_order_seq_cst); /* as in mpx_turn_next */
+/* Lets at most `count` sleepers look again, and all who listen; as mpx_turn_tell. [child]: usable
+ * in a signal handler. */
+static inline void mpx_notice_tell(mpx_notice *notice, int count) {
   if (mpx_turn_is_waited(&notice->turn))
     mpx_notice_wake(notice, count);
+}
+
+/* The same, as mpx_turn_next. */
+static inline void mpx_notice_next(mpx_notice *notice, int count) {
+  atomic_thread_fence(memory_order_seq_cst);
+  mpx_notice_tell(notice, count);
 }
 
 /* The bell of that name rings from now on, until mpx_entry_free_of(owner) or the end of `owner`: a

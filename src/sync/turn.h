@@ -7,8 +7,8 @@
  *     mpx_turn_sleep(seen)
  *
  * The word counts turns and says whether anybody may sleep, so that a change which nobody awaits
- * costs a fence and a load. A dead waiter leaves nothing but that mark, which the next turn finds
- * to be stale. */
+ * costs a load, and a fence at most. A dead waiter leaves nothing but that mark, which the next
+ * turn finds to be stale. */
 #ifndef MPX_SYNC_TURN_H
 #define MPX_SYNC_TURN_H
 
@@ -22,8 +22,9 @@ typedef struct mpx_turn {
 
 static inline uint32_t mpx_turn_prepare(mpx_turn *turn) {
   uint32_t seen = atomic_fetch_or(&turn->word, MPX_TURN_WAITED) | MPX_TURN_WAITED;
-  /* pairs with the fence in mpx_turn_next: the look that follows, relaxed too, is after the mark.
-   * Data do not pass by fences, so that ThreadSanitizer, which knows none, misses nothing. */
+  /* pairs with mpx_turn_tell, and the fence in mpx_turn_next: the look that follows, relaxed too,
+   * is after the mark. Data do not pass by fences, so that ThreadSanitizer, which knows none,
+   * misses nothing. */
   atomic_thread_fence(memory_order_seq_cst);
   return seen;
 }
@@ -33,9 +34,8 @@ static inline bool mpx_turn_sleep(mpx_turn *turn, uint32_t seen, int64_t deadlin
   return mpx_sleep(&turn->word, seen, deadline);
 }
 
-/* For whoever changes two things at once, with one fence before. */
 static inline bool mpx_turn_is_waited(const mpx_turn *turn) {
-  return (atomic_load_explicit(&turn->word, memory_order_relaxed) & MPX_TURN_WAITED) != 0;
+  return (atomic_load(&turn->word) & MPX_TURN_WAITED) != 0;
 }
 void mpx_turn_wake(mpx_turn *turn, int count);
 /* How long somebody who is awake may take to sleep again, in has_sleepers. */
@@ -44,12 +44,18 @@ void mpx_turn_wake(mpx_turn *turn, int count);
  * The mark may be gone after it: who listens to a notice is looked for before. */
 bool mpx_turn_has_sleepers(mpx_turn *turn);
 
-/* Lets at most `count` sleepers look again. [child]: usable in a signal handler. */
-static inline void mpx_turn_next(mpx_turn *turn, int count) {
-  /* either the waiter sees the change when it looks again, or we see its mark */
-  atomic_thread_fence(memory_order_seq_cst);
+/* Lets at most `count` sleepers look again, where the change was a sequentially consistent
+ * read-modify-write: either the waiter sees it when it looks again, or we see its mark.
+ * [child]: usable in a signal handler. */
+static inline void mpx_turn_tell(mpx_turn *turn, int count) {
   if (mpx_turn_is_waited(turn))
     mpx_turn_wake(turn, count);
+}
+
+/* The same after any other change. */
+static inline void mpx_turn_next(mpx_turn *turn, int count) {
+  atomic_thread_fence(memory_order_seq_cst);
+  mpx_turn_tell(turn, count);
 }
 
 #endif

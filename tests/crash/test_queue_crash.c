@@ -146,8 +146,7 @@ static int get_one(board *b, int self, int timeout_ms) {
   }
 }
 
-/* One who is stopped in a place holds up those who come round to it: both may wait for room, and
- * get something then. */
+/* Both may have filled it: then each gets something. */
 static bool is_full(board *b, int self, int r, int64_t since) {
   if (r != -ETIMEDOUT)
     return false;
@@ -519,6 +518,59 @@ TEST_LIMIT(dies_before_it_raises_the_floor, 60) {
     check_whole(b);
     b->confirmed[VICTIM] = 1;
     check_end(b, (toll){0}, method);
+    drain_closed();
+    check_drained(&before, DRAIN_MS, method);
+  }
+}
+
+/* The place keeps its owner; who comes next goes on from there, and what is given back comes. */
+TEST_LIMIT(dies_when_it_has_passed_a_place_by, 60) {
+  begin();
+  FOR_ALL_METHODS(method) for (int gives_back = 0; gives_back < 2; gives_back++) {
+    board *b = new_board(IN_HAND);
+    mproc_message first;
+    for (int i = 0; i < 8; i++)
+      put_one(b, PARTNER);
+    CHECK_EQ(mproc_queue_get_begin(b->queue, &first, 0), 0);
+    CHECK_EQ(get_one(b, PARTNER, 0), 0);
+    run_and_die(b, put_once, "ring.passed", method);
+    check_whole(b);
+    put_one(b, PARTNER);
+    CHECK_EQ(mproc_queue_size(b->queue), 7);
+    if (gives_back) {
+      CHECK_EQ(mproc_queue_get_abort(b->queue, &first), 0);
+    } else {
+      note(b, PARTNER, first.data, first.size);
+      CHECK_EQ(mproc_queue_get_commit(b->queue, &first), 0);
+    }
+    check_whole(b);
+    get_round(b, PARTNER);
+    CHECK(b->out_of_order <= 1);
+    b->out_of_order = 0;
+    check_end(b, (toll){0}, method);
+    drain_closed();
+    check_drained(&before, DRAIN_MS, method);
+  }
+}
+
+/* A dead producer's place is passed by too, until somebody looks; the room is not lost. */
+TEST_LIMIT(dies_with_a_slot_that_others_pass_by, 60) {
+  begin();
+  FOR_ALL_METHODS(method) {
+    board *b = new_board(INSIDE);
+    run_and_die(b, put_once, "ring.filled", method);
+    for (int i = 0; i < 100; i++) {
+      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, SOON_MS), 0);
+      int number;
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+      CHECK_EQ(number, i);
+    }
+    mproc_queue_statistics statistics;
+    CHECK_EQ(mproc_queue_stats(b->queue, &statistics), 0);
+    CHECK_EQ(statistics.in_hand, 1); /* nobody waited, so nobody looked */
+    check_whole(b);
+    get_round(b, PARTNER);
+    check_end(b, (toll){.dropped = 1}, method);
     drain_closed();
     check_drained(&before, DRAIN_MS, method);
   }

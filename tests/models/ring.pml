@@ -13,10 +13,14 @@
  *   LAG         a producer dies in the second lap; only two messages are taken
  *   JOIN        no deaths; somebody looks whether all is finished
  *   HOLD        the queue grows; a consumer takes the next message before it finishes the last, and
- *               keeps one for ever; with CLOSE it is told the end instead, see the README
+ *               keeps one for ever; with CLOSE it is told the end instead
  *   WAKES       neither deaths nor looks: the wakes alone must do; with CLOSE or ROOM too
  *   ROOM        with WAKES: two producers wait, and nobody takes what they put
  *   BLOCKS      one death; who finishes a message spoils it first, as a block that is freed
+ *   PASS        no deaths, or with DEATH one; messages for a place that is passed by, and comes back;
+ *               with ABORT, CLOSE or WAKES too; with TWO producers, and who passes meets a claim
+ *   KEEP        no deaths; a consumer keeps what it takes; with WAKES a producer passes its place,
+ *               with CLOSE it has all there is, is told the end, and then finishes them
  *   BROKEN_n    what must be found
  *
  * Checked: a claim is never overwritten, and nobody is in a slot with another; producers claim in
@@ -31,13 +35,31 @@
 #elif defined(BROKEN_14)
 #define JOIN
 #elif defined(BROKEN_15)
-#define LAG
+#define ABORT
 #elif defined(BROKEN_16)
 #define BLOCKS
 #elif defined(BROKEN_13) || defined(BROKEN_17)
 #define HOLD
 #elif defined(BROKEN_18)
 #define CHAIN
+#elif defined(BROKEN_22)
+#define JOIN
+#elif defined(BROKEN_21) || defined(BROKEN_25)
+#define PASS
+#elif defined(BROKEN_26)
+#define KEEP
+#define WAKES
+#elif defined(BROKEN_27)
+#define KEEP
+#define CLOSE
+#elif defined(BROKEN_28)
+#define HINTS
+#elif defined(BROKEN_23)
+#define PASS
+#define ABORT
+#elif defined(BROKEN_24)
+#define HOLD
+#define CLOSE
 #elif defined(BROKEN_19)
 #define WAKES
 #define CLOSE
@@ -57,7 +79,7 @@
 #if defined(ORDER) || defined(JOIN) || defined(ABORT) || defined(WAKES) || defined(HOLD) || \
     defined(HINTS)
 #define KILLS 0
-#elif defined(CHAIN)
+#elif defined(CHAIN) || (defined(PASS) && !defined(DEATH)) || defined(KEEP)
 #define KILLS 0
 #elif defined(TWO_DEATHS)
 #define KILLS 2
@@ -85,7 +107,7 @@
 #if defined(HINTS)
 #define EACH 7
 #define SET short
-#elif defined(LAG)
+#elif defined(LAG) || defined(PASS)
 #define EACH 4
 #define SET byte
 #else
@@ -99,8 +121,38 @@
 #define PUTS_2 2
 #define GETS_3 1
 #define GETS_4 2
+#elif defined(KEEP) && defined(CLOSE)
+#define PUTS_1 2
+#define PUTS_2 1
+#define GETS_3 FOR_EVER
+#define GETS_4 0
+#elif defined(KEEP)
+#define PUTS_1 1
+#define PUTS_2 2
+#define GETS_3 1
+#define GETS_4 1
+#elif defined(HINTS) && (defined(TWO) || defined(BROKEN_28))
+#define PUTS_1 7
+#define PUTS_2 1
+#define GETS_3 0
+#define GETS_4 FOR_EVER
 #elif defined(HINTS)
 #define PUTS_1 7
+#define PUTS_2 0
+#define GETS_3 1
+#define GETS_4 FOR_EVER
+#elif defined(PASS) && (defined(DEATH) || defined(CLOSE))
+#define PUTS_1 3
+#define PUTS_2 0
+#define GETS_3 1
+#define GETS_4 FOR_EVER
+#elif defined(PASS) && (defined(TWO) || defined(BROKEN_25))
+#define PUTS_1 2
+#define PUTS_2 2
+#define GETS_3 0
+#define GETS_4 FOR_EVER
+#elif defined(PASS)
+#define PUTS_1 4
 #define PUTS_2 0
 #define GETS_3 1
 #define GETS_4 FOR_EVER
@@ -122,7 +174,7 @@
 #elif defined(HOLD)
 #define PUTS_1 3
 #define PUTS_2 0
-#define GETS_3 3
+#define GETS_3 2
 #define GETS_4 FOR_EVER
 #elif defined(ROOM)
 #define PUTS_1 3
@@ -186,6 +238,9 @@
 #define PHASE(word) ((word) & 7)
 #define LAP_OF(word) (((word) >> 3) & 7)
 #define OWNER(word) ((word) >> 6)
+/* The same slot a few laps later: its owner lets go of it, or others pass it by. */
+#define LET_GO(word, phase, laps) ((phase) + ((LAP_OF(word) + (laps)) % LAPS) * 8)
+#define IS_HELD(word) (PHASE(word) == CLAIMED || PHASE(word) == TAKEN)
 #ifdef BROKEN_10 /* laps as numbers that never wrap */
 #define IS_BEHIND(word, position) (LAP_OF(word) < LAP_AT(position))
 #else
@@ -198,8 +253,8 @@
 #define FOR_EVER 255
 
 /* Where one stands: each is a step. `done`, `nothing` and `ended` are results. */
-mtype = { rise, look, swap, record, help, raise, check, search, ask, heir, done, nothing, ended };
-mtype = { stale };
+mtype = { look, swap, record, help, raise, check, search, ask, heir, done, nothing, ended };
+mtype = { stale, ahead, come, shift, mine };
 
 short words[RINGS * SLOTS];
 byte messages[RINGS * SLOTS]; /* what lies in the slots */
@@ -211,6 +266,9 @@ bool closed;
 byte first, last; /* rings */
 bool chained;     /* the first ring has a next one */
 #define LAST_RING (chained -> 1 : 0)
+#endif
+#ifdef KEEP
+bool told; /* the end */
 #endif
 byte dead; /* at once for all to see: who sees it later might as well look first */
 
@@ -236,6 +294,16 @@ byte spoiled; /* slots */
 #define IS_OVERTAKEN(i)                                                                 \
   (PHASE(words[i]) == FULL && messages[i] < TAKES &&                                    \
    (messages[i] - 1) / EACH == (TAKES - 1) / EACH && !(given_back & BIT(messages[i])))
+
+/* Where the next claim is. */
+#define PLACE ((RINGS - 1) * SLOTS + next_claim[RINGS - 1] % SLOTS)
+#ifdef GROWS
+#define IS_PLACE_FREE (words[PLACE] == WORD(FREE, next_claim[RINGS - 1], 0))
+#else /* or one that comes after a place in somebody's hands */
+#define IS_PLACE_FREE \
+  (words[PLACE] == WORD(FREE, next_claim[0], 0) || \
+   (IS_HELD(words[PLACE]) && words[(PLACE + 1) % SLOTS] == WORD(FREE, next_claim[0] + 1, 0)))
+#endif
 
 /* ---- waiting ------------------------------------------------------------------------------------
  * turn.pml shows that a turnstile loses nobody, so it is one step here: whoever saw no turn since
@@ -278,8 +346,6 @@ byte news; /* bits of those for whom anything changed since they began to look *
 
 #define IS_FULL(i) (PHASE(words[i]) == FULL || IS_OF_DEAD(words[i]))
 #define IS_DEAD_ONES(i) IS_OF_DEAD(words[i])
-#define PLACE ((RINGS - 1) * SLOTS + next_claim[RINGS - 1] % SLOTS)
-#define IS_PLACE_FREE (words[PLACE] == WORD(FREE, next_claim[RINGS - 1], 0))
 #if defined(GROWS)
 #define HAS_PLACE (IS_PLACE_FREE || ANY(IS_DEAD_ONES) || closed)
 #define HAS_MESSAGE (ANY(IS_FULL) || closed || chained)
@@ -308,6 +374,52 @@ byte news; /* bits of those for whom anything changed since they began to look *
     step = then                                                       \
   }
 
+#ifdef BROKEN_28 /* whatever lap it seems to be of */
+#define IS_HELD_OVER(word, position) (IS_HELD(word) && IS_BEHIND(word, position))
+#else
+#define IS_HELD_OVER(word, position) \
+  (IS_HELD(word) && (LAP_OF(word) + 1) % LAPS == LAP_AT(position))
+#endif
+
+/* pass(): `seen` is what is to be passed by; uses `at`; then `step` is look, or nothing. What the
+ * code remembers of after_held() is asked again. */
+#define PASS_BY                                                                                  \
+  atomic { step == ahead && !IS_HELD(seen) -> seen = 0; at = 0; step = nothing }                 \
+  :: atomic { step == ahead && IS_HELD(seen) && at == position && !IS_HELD_OVER(seen, position) -> \
+    position = tail[ring];                                                                       \
+    seen = 0;                                                                                    \
+    at = 0;                                                                                      \
+    step = look                                                                                  \
+  }                                                                                              \
+  :: atomic { step == ahead && IS_HELD(seen) && (at > position || IS_HELD_OVER(seen, position)) -> \
+    if                                                                                           \
+    :: at == position + SLOTS -> step = nothing                                                  \
+    :: at < position + SLOTS && IS_HELD_OVER(words[AT(at)], at) -> at++                          \
+    :: at < position + SLOTS && !IS_HELD_OVER(words[AT(at)], at) ->                              \
+      step = (at == position || IS_BEHIND(words[AT(at)], at) -> nothing : shift)                 \
+    fi;                                                                                          \
+    seen = (step == nothing -> 0 : seen);                                                        \
+    at = (step == ahead -> at : 0)                                                               \
+  }                                                                                              \
+  :: atomic { step == shift ->                                                                   \
+    if                                                                                           \
+    :: words[AT(position)] == seen ->                                                            \
+      assert(position == next_claim[ring]);                                                      \
+      next_claim[ring]++;                                                                        \
+      words[AT(position)] = WORD(PHASE(seen), position, OWNER(seen));                            \
+      CHANGED                                                                                    \
+    :: else                                                                                      \
+    fi;                                                                                          \
+    seen = 0;                                                                                    \
+    step = look                                                                                  \
+  } /* ring.passed */
+
+#ifdef GROWS /* which is better than to pass */
+#define IF_BEHIND step = nothing
+#else
+#define IF_BEHIND step = ahead
+#endif
+
 /* mpx_ring_claim(); `step`: done, nothing (there is no place) or ended. */
 inline claim() {
   atomic { position = tail[ring]; step = look };
@@ -322,11 +434,18 @@ inline claim() {
 #endif
       :: seen != WORD(FREE, position, 0) && PHASE(seen) == SEALED -> step = ended
       :: seen != WORD(FREE, position, 0) && PHASE(seen) != SEALED && IS_BEHIND(seen, position) ->
-        step = nothing
+        IF_BEHIND
       :: else -> position++
       fi;
+#ifdef GROWS
       seen = 0
     }
+#else
+      at = (step == ahead -> position : 0);
+      seen = (step == ahead -> seen : 0)
+    }
+  :: PASS_BY
+#endif
   :: atomic { step == swap ->
       if
       :: words[AT(position)] == WORD(FREE, position, 0) ->
@@ -365,8 +484,15 @@ inline claim() {
 inline publish() {
   atomic { /* ring.filled */
     messages[AT(position)] = MESSAGE; /* which nobody sees before */
-    assert(words[AT(position)] == WORD(CLAIMED, position, ME));
+    assert(PHASE(words[AT(position)]) == CLAIMED && OWNER(words[AT(position)]) == ME);
+#ifdef BROKEN_25 /* in the lap in which it was claimed */
     words[AT(position)] = WORD(FULL, position, 0);
+#else
+    words[AT(position)] = LET_GO(words[AT(position)], FULL, 0);
+#endif
+#ifdef KEEP
+    assert(!told);
+#endif
 #ifdef BLOCKS
     spoiled = spoiled & ~BIT(AT(position));
 #endif
@@ -392,32 +518,32 @@ inline publish() {
 #define STORE_FLOOR(then) atomic { step == raise -> \
   if :: IS_FLOOR_AS_SEEN -> floor[ring] = position + 1; CHANGED :: else fi; then }
 
-/* true_floor() goes on from `seen` */
-#if defined(BROKEN_14) || defined(BROKEN_15) /* the floor, as it is */
-#define IS_TRUE_FLOOR(seen, position) true
+/* is_past_end() */
+#ifdef BROKEN_14 /* or what is free by now */
+#define IS_PAST_END(seen, position) (PHASE(seen) == FREE || PHASE(seen) == SEALED)
 #else
-#define IS_TRUE_FLOOR(seen, position) \
-  (LAP_OF(seen) == LAP_AT(position) || IS_BEHIND(seen, position))
+#define IS_PAST_END(seen, position) \
+  (seen == WORD(FREE, position, 0) || seen == WORD(SEALED, position, 0))
+#endif
+
+#ifdef BROKEN_22 /* what was passed by since the look began is not seen */
+#define IS_SEEN(seen, position) (LAP_OF(seen) == LAP_AT(position))
+#else
+#define IS_SEEN(seen, position) true
 #endif
 
 /* mpx_ring_look(): whether a message, or `anything`, is in the ring; uses `at` and `bound`. */
 inline ring_look(which, anything, if_none, if_any) {
-  atomic { at = floor[which]; step = rise };
+  atomic { at = floor[which]; bound = at + SLOTS; step = look };
   do
-  :: atomic { step == rise ->
-      if
-      :: IS_TRUE_FLOOR(words[IN(which, at)], at) -> bound = at + SLOTS; step = look
-      :: else -> at++
-      fi
-    }
   :: atomic { step == look ->
       if
-      :: at == bound || words[IN(which, at)] == WORD(FREE, at, 0) ||
-         PHASE(words[IN(which, at)]) == SEALED || IS_BEHIND(words[IN(which, at)], at) ->
+      :: at == bound || IS_PAST_END(words[IN(which, at)], at) ->
         step = if_none; at = 0; bound = 0; break
       :: else ->
         if
-        :: LAP_OF(words[IN(which, at)]) == LAP_AT(at) &&
+        :: IS_SEEN(words[IN(which, at)], at) && PHASE(words[IN(which, at)]) != FREE &&
+           PHASE(words[IN(which, at)]) != SEALED &&
            (anything || PHASE(words[IN(which, at)]) == FULL) ->
           step = if_any; at = 0; bound = 0; break
         :: else -> at++
@@ -436,15 +562,36 @@ inline ring_look(which, anything, if_none, if_any) {
 #define FOUND swap
 #endif
 
-/* mpx_ring_take(); `step`: done, nothing, ended or stale. */
+#if defined(HOLD) || defined(KEEP)
+#define COUNT_OWN(count) own = count
+#define ALL_MINE (own == SLOTS -> mine : nothing)
+#else /* nobody takes a second one */
+#define COUNT_OWN(count) skip
+#define ALL_MINE nothing
+#endif
+
+#ifdef ORDER
+#define LIFT_FLOOR skip
+#else
+#ifdef BROKEN_15 /* over what the last lap left */
+#define LAST_DONE position
+#else
+#define LAST_DONE (position - SLOTS)
+#endif
+#define LIFT_FLOOR if :: floor[ring] < LAST_DONE -> floor[ring] = LAST_DONE :: else fi
+#endif
+
+/* mpx_ring_take(); `step`: done, nothing, mine (all slots are), ended or stale. */
 inline take() {
-  atomic { position = floor[ring]; passed = NOBODY; in_flight = false; step = look };
+  atomic { position = floor[ring]; passed = NOBODY; in_flight = false; COUNT_OWN(0); step = look };
   do
   :: atomic { step == look -> /* find_message() */
       seen = words[AT(position)];
       if
-      :: LAP_OF(seen) != LAP_AT(position) && IS_BEHIND(seen, position) -> step = nothing
-      :: LAP_OF(seen) != LAP_AT(position) && !IS_BEHIND(seen, position) -> step = check
+      :: LAP_OF(seen) != LAP_AT(position) && IS_BEHIND(seen, position) -> step = ALL_MINE
+      :: LAP_OF(seen) != LAP_AT(position) && !IS_BEHIND(seen, position) ->
+        COUNT_OWN(0);
+        step = check
       :: LAP_OF(seen) == LAP_AT(position) ->
         if
 #ifdef BROKEN_6 /* what was published meanwhile is passed over */
@@ -459,6 +606,7 @@ inline take() {
         :: PHASE(seen) == SEALED -> step = (in_flight -> nothing : ended)
 #endif
         :: else ->
+          COUNT_OWN((seen == WORD(TAKEN, position, ME) -> own + 1 : 0));
           in_flight = in_flight || seen != WORD(TAKEN, position, ME);
           passed = (PHASE(seen) == CLAIMED && passed > position -> position : passed);
           position++
@@ -508,7 +656,7 @@ inline take() {
       fi;
       seen = 0
     } /* ring.taken */
-  :: atomic { step == done -> passed = 0; in_flight = false; break }
+  :: atomic { step == done -> LIFT_FLOOR; passed = 0; in_flight = false; break }
   :: atomic { step == ended ->
       assert(IS_DONE_WITH(words[ring * SLOTS]) && IS_DONE_WITH(words[ring * SLOTS + 1]));
       position = 0; passed = 0; in_flight = false; break
@@ -516,7 +664,10 @@ inline take() {
 #ifdef GROWS
   :: atomic { step == stale -> seen = 0; position = 0; passed = 0; in_flight = false; break }
 #endif
-  :: atomic { step == nothing -> position = 0; passed = 0; in_flight = false; break }
+  :: atomic { step == nothing || step == mine ->
+      LIFT_FLOOR;
+      position = 0; passed = 0; in_flight = false; COUNT_OWN(0); break
+    }
   od
 }
 
@@ -527,11 +678,13 @@ inline take() {
 /* mpx_ring_finish(); `from`: the phase before. */
 inline finish(from) { /* ring.read */
   atomic {
-    assert(words[AT(position)] == WORD(from, position, ME));
-#ifdef BROKEN_5 /* free in the same lap */
+    assert(PHASE(words[AT(position)]) == from && OWNER(words[AT(position)]) == ME);
+#if defined(BROKEN_5) /* free in the same lap */
     words[AT(position)] = WORD(FREE, position, 0);
-#else
+#elif defined(BROKEN_21) /* free in the lap after that in which it was taken */
     words[AT(position)] = WORD(FREE, position + SLOTS, 0);
+#else
+    words[AT(position)] = LET_GO(words[AT(position)], FREE, 1);
 #endif
     if
     :: from == TAKEN -> FINISHED(messages[AT(position)])
@@ -551,10 +704,15 @@ inline finish(from) { /* ring.read */
   od
 }
 
-#define GIVE_BACK                                         \
-  assert(words[AT(position)] == WORD(TAKEN, position, ME)); \
-  words[AT(position)] = WORD(FULL, position, 0);            \
-  given_back = given_back | BIT(messages[AT(position)]);    \
+#ifdef BROKEN_23 /* in the lap in which it was taken */
+#define FULL_AGAIN WORD(FULL, position, 0)
+#else
+#define FULL_AGAIN LET_GO(words[AT(position)], FULL, 0)
+#endif
+#define GIVE_BACK                                                                     \
+  assert(PHASE(words[AT(position)]) == TAKEN && OWNER(words[AT(position)]) == ME);    \
+  words[AT(position)] = FULL_AGAIN;                                                   \
+  given_back = given_back | BIT(messages[AT(position)]);                              \
   CHANGED
 
 /* ---- the end, and the dead --------------------------------------------------------------------*/
@@ -567,12 +725,18 @@ inline seal() {
       seen = words[AT(position)];
       if
       :: PHASE(seen) == SEALED -> step = ended
+#ifdef BROKEN_24 /* who has the next place waits for itself */
       :: PHASE(seen) != SEALED && IS_BEHIND(seen, position) -> step = nothing
+#else
+      :: PHASE(seen) != SEALED && IS_BEHIND(seen, position) -> step = ahead
+#endif
       :: seen == WORD(FREE, position, 0) -> step = swap
       :: else -> position++
       fi;
-      seen = 0
+      at = (step == ahead -> position : 0);
+      seen = (step == ahead -> seen : 0)
     }
+  :: PASS_BY
   :: atomic { step == swap ->
       if
       :: words[AT(position)] == WORD(FREE, position, 0) ->
@@ -595,23 +759,15 @@ inline seal() {
 
 /* mpx_ring_repair(); `at` is where it ends. */
 inline repair() {
-  atomic { position = floor[ring]; step = rise };
+  atomic { position = floor[ring]; at = position + SLOTS; step = look };
   do
-  :: atomic { step == rise ->
-      if
-      :: IS_TRUE_FLOOR(words[AT(position)], position) -> at = position + SLOTS; step = look
-      :: else -> position++
-      fi
-    }
   :: atomic { step == look ->
       seen = words[AT(position)];
       if
-      :: position == at || seen == WORD(FREE, position, 0) || PHASE(seen) == SEALED ||
-         IS_BEHIND(seen, position) ->
-        step = ended
+      :: position == at || IS_PAST_END(seen, position) -> step = ended
       :: else ->
         if
-        :: LAP_OF(seen) == LAP_AT(position) && IS_OF_DEAD(seen) -> step = swap
+        :: IS_OF_DEAD(seen) -> step = swap
         :: else -> seen = 0; position++
         fi
       fi
@@ -620,9 +776,9 @@ inline repair() {
       if
       :: words[AT(position)] == seen ->
 #if defined(BROKEN_8) /* the next one does not see that it is of a dead one */
-        words[AT(position)] = WORD(PHASE(seen), position, 0);
+        words[AT(position)] = LET_GO(seen, PHASE(seen), 0);
 #elif !defined(BROKEN_3) /* nobody takes it over */
-        words[AT(position)] = WORD(PHASE(seen), position, ME);
+        words[AT(position)] = LET_GO(seen, PHASE(seen), 0) + ME * 64;
 #endif
         CHANGED;
         step = heir
@@ -633,10 +789,10 @@ inline repair() {
   :: atomic { step == heir ->
       if
       :: PHASE(seen) == CLAIMED ->
-        words[AT(position)] = WORD(FREE, position + SLOTS, 0);
+        words[AT(position)] = LET_GO(words[AT(position)], FREE, 1);
         messages[AT(position)] = 0
       :: else ->
-        words[AT(position)] = WORD(FULL, position, 0);
+        words[AT(position)] = LET_GO(words[AT(position)], FULL, 0);
         given_back = given_back | BIT(messages[AT(position)])
       fi;
       CHANGED;
@@ -686,6 +842,24 @@ inline queue_repair() {
 #endif
 }
 
+inline queue_finish(from) {
+#ifdef BLOCKS
+  atomic { spoiled = spoiled | BIT(AT(position)); CHANGED }; /* queue.block_forgotten */
+#endif
+  finish(from)
+#ifdef WAKES
+  ;
+  turn_next(NOT_FULL)
+#if defined(CLOSE) && !defined(BROKEN_19) /* it may have been the last */
+  ;
+  if
+  :: closed -> turn_next_all(NOT_EMPTY)
+  :: else
+  fi
+#endif
+#endif
+}
+
 /* mpx_queue_claim() */
 inline queue_claim() {
 #ifdef ENDS
@@ -712,7 +886,12 @@ inline queue_claim() {
     :: step == look && !closed ->
       claim();
       if
+#ifdef BROKEN_27 /* and does not look whether the end was told meanwhile */
       :: step == done -> break
+#else
+      :: step == done && !closed -> break
+      :: step == done && closed -> queue_finish(CLAIMED); step = ended; break
+#endif
       :: step == nothing ->
 #ifdef GROWS
         if
@@ -748,7 +927,14 @@ inline take_from() {
     :: else
     fi
   :: else
-  fi
+  fi;
+#ifdef GROWS
+  step = (step == mine -> (ring < LAST_RING || closed -> ended : nothing) : step)
+#else
+  step = (step == mine -> (closed -> ended : nothing) : step)
+#endif
+#else
+  step = (step == mine -> nothing : step)
 #endif
 }
 
@@ -801,38 +987,21 @@ inline queue_take() {
 #endif
 }
 
-inline queue_finish(from) {
-#ifdef BLOCKS
-  atomic { spoiled = spoiled | BIT(AT(position)); CHANGED }; /* queue.block_forgotten */
-#endif
-  finish(from)
-#ifdef WAKES
-  ;
-  turn_next(NOT_FULL)
-#if defined(CLOSE) && !defined(BROKEN_19) /* it may have been the last */
-  ;
-  if
-  :: closed -> turn_next_all(NOT_EMPTY)
-  :: else
-  fi
-#endif
-#endif
-}
-
 #ifdef ROOM
 /* mpx_ring_has_room(), and who waits for it too */
 inline pass_on() {
-  atomic { at = tail[ring]; step = look };
+  atomic { at = tail[ring]; bound = 2 * SLOTS + at; step = look };
   do
   :: atomic { step == look ->
       if
       :: words[AT(at)] == WORD(FREE, at, 0) -> step = done
-      :: words[AT(at)] != WORD(FREE, at, 0) && IS_BEHIND(words[AT(at)], at) -> step = nothing
+      :: words[AT(at)] != WORD(FREE, at, 0) && IS_BEHIND(words[AT(at)], at) &&
+         (!IS_HELD(words[AT(at)]) || at == bound) -> step = nothing
       :: else -> at++
       fi
     }
   :: step == done -> turn_next(NOT_FULL); step = nothing
-  :: atomic { step == nothing -> at = 0; break }
+  :: atomic { step == nothing -> at = 0; bound = 0; break }
   od
 }
 #endif
@@ -854,10 +1023,11 @@ proctype Producer(byte count) IF_UNDISTURBED {
 #ifdef GROWS
   byte ring;
 #endif
-#if KILLS > 0 || defined(ROOM)
+#if KILLS > 0 || !defined(GROWS)
   byte at;
 #endif
 #ifdef ROOM
+  byte bound;
   bool has_waited;
 #endif
   {
@@ -925,6 +1095,9 @@ proctype Consumer(byte count; bool holds) IF_UNDISTURBED {
 #ifdef HOLD
   byte held_ring, held;
 #endif
+#if defined(HOLD) || defined(KEEP)
+  byte own;
+#endif
   {
     do
     :: count > 0 ->
@@ -966,7 +1139,28 @@ end_asleep:
       fi;
 #else
       if
+#ifdef KEEP
+      :: step == ended -> told = true;
+        for (at : 0 .. SLOTS - 1) {
+          atomic {
+            if
+            :: PHASE(words[at]) == TAKEN && OWNER(words[at]) == ME ->
+              words[at] = LET_GO(words[at], FREE, 1); CHANGED
+            :: else
+            fi
+          }
+        };
+        at = 0;
+        break
+      :: step == done && holds ->
+#if defined(WAKES) && !defined(BROKEN_26) /* its place may be passed from now on */
+        turn_next(NOT_FULL);
+#endif
+        step = 0
+      :: step == done && !holds -> queue_finish(TAKEN)
+#else
       :: step == ended -> break
+#endif
 #ifdef ABORT
       :: step == done && holds -> atomic { GIVE_BACK; holds = false }
 #ifdef WAKES
@@ -974,7 +1168,9 @@ end_asleep:
         turn_next(NOT_EMPTY)
 #endif
 #endif
+#ifndef KEEP
       :: step == done -> queue_finish(TAKEN)
+#endif
       fi;
 #endif
       atomic { position = 0; step = 0; count = (count == FOR_EVER -> FOR_EVER : count - 1) }
@@ -1056,8 +1252,7 @@ active proctype Fate() {
   atomic {
     if
     :: WAITS(1) || WAITS(2) ->
-      i = (RINGS - 1) * SLOTS + next_claim[RINGS - 1] % SLOTS;
-      assert(PHASE(words[i]) != FREE);
+      assert(!IS_PLACE_FREE && PHASE(words[PLACE]) != FREE);
 #ifdef ENDS
       assert(!closed)
 #endif
@@ -1071,7 +1266,7 @@ active proctype Fate() {
 #endif
     :: else
     fi;
-#ifndef HOLD /* who is inside does not wait: it is dead */
+#if !defined(HOLD) && !defined(KEEP) /* who is inside does not wait: it is dead */
     if
     :: WAITS(1) || WAITS(2) || WAITS(3) || WAITS(4) ->
       for (i : 0 .. RINGS * SLOTS - 1) {

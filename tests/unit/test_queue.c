@@ -588,15 +588,6 @@ EACH_METHOD(messages_in_a_dead_hand_are_there_again_in_traffic) {
   }
 }
 
-static int hold_one(void *arg, size_t size) {
-  board *b = *(board **)arg;
-  mproc_message message;
-  (void)size;
-  CHECK_EQ(mproc_queue_get_begin(b->queue, &message, 0), 0);
-  b->go = 1;
-  return sleep_for_long(NULL, 0);
-}
-
 static int wait_with_block(void *arg, size_t size) {
   board *b = *(board **)arg;
   void *block = mproc_heap_alloc_owned(5000);
@@ -619,122 +610,6 @@ EACH_METHOD(dies_waiting_with_a_block) {
   kill_child(child);
   AWAIT(heap_used() < used + 5000);
   free_board(b);
-}
-
-/* A stopped consumer keeps what it has, and delays nobody. */
-TEST(stopped_consumer_delays_nobody) {
-  const mproc_queue_options options = {.capacity = 4};
-  board *b = new_board(&options);
-  int number;
-  for (int i = 0; i < 4; i++)
-    CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
-  mproc_process *child = start_by("fork", hold_one, &b, sizeof b);
-  AWAIT(b->go);
-  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGSTOP), 0);
-  CHECK(stopped_within(mproc_process_pid(child), SOON_MS));
-  for (int i = 1; i < 4; i++) {
-    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
-    CHECK_EQ(number, i);
-  }
-  CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 200), -ETIMEDOUT);
-  CHECK_EQ(mproc_queue_join(b->queue, 0), -EAGAIN);
-  CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
-  kill_child(child);
-  CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
-  CHECK_EQ(number, 0);
-  CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
-  free_board(b);
-}
-
-/* ---- in hand, and finished out of turn ------------------------------------------------------- */
-
-/* The floor stays behind for a while: what is in the queue is seen nevertheless. */
-TEST(messages_finished_out_of_turn) {
-  const mproc_queue_options options = {.capacity = 4};
-  board *b = new_board(&options);
-  for (int round = 0; round < 50; round++) {
-    mproc_message messages[4];
-    for (int i = 0; i < 4; i++)
-      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
-    for (int i = 0; i < 4; i++)
-      CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
-    for (int i = 0; i < 4; i++) /* another order each time */
-      CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[(3 - i + round) % 4]), 0);
-    CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
-    for (int i = 0; i < 4; i++)
-      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
-    CHECK_EQ(size_of(b), 4);
-    CHECK_EQ(mproc_queue_join(b->queue, 0), -EAGAIN);
-    for (int i = 0, number; i < 4; i++) {
-      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
-      CHECK_EQ(number, i);
-    }
-    CHECK_EQ(size_of(b), 0);
-  }
-  free_board(b);
-}
-
-/* What is in hand when consumers go on to the next ring can be finished, or given back, later. */
-TEST(growing_with_messages_in_hand) {
-  for (int finished = 0; finished < 3; finished++)
-    for (int aborted = 0; aborted < 2; aborted++) {
-      const mproc_queue_options options = {.capacity = 2, .growing = 1};
-      board *b = new_board(&options);
-      mproc_message messages[20];
-      for (int i = 0; i < 20; i++)
-        CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
-      for (int i = 0; i < 20; i++) {
-        CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
-        CHECK_EQ(*(const int *)messages[i].data, i);
-        if (i < finished)
-          CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[i]), 0);
-      }
-      CHECK_EQ(mproc_queue_join(b->queue, 0), -EAGAIN);
-      CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
-      for (int i = finished; aborted && i < 20; i++)
-        CHECK_EQ(mproc_queue_get_abort(b->queue, &messages[i]), 0);
-      CHECK_EQ(size_of(b), aborted ? 20 - finished : 0);
-      for (int i = finished; i < 20; i++) {
-        if (aborted)
-          CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
-        CHECK_EQ(*(const int *)messages[i].data, i);
-        CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[i]), 0);
-      }
-      CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
-      free_board(b);
-    }
-}
-
-/* Nor does it delay those who take from later rings. */
-EACH_METHOD(stopped_consumer_of_a_growing_queue_delays_nobody) {
-  for (int dies = 0; dies < 2; dies++) {
-    const mproc_queue_options options = {.capacity = 2, .growing = 1};
-    board *b = new_board(&options);
-    int number;
-    for (int i = 0; i < 20; i++)
-      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
-    mproc_process *child = start_by(method, hold_one, &b, sizeof b);
-    AWAIT(b->go);
-    for (int i = 1; i < 20; i++) {
-      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
-      CHECK_EQ(number, i);
-    }
-    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), -EAGAIN);
-    if (dies) {
-      kill_child(child);
-      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
-      CHECK_EQ(number, 0);
-      CHECK_EQ(mproc_queue_close(b->queue), 0);
-    } else {
-      CHECK_EQ(mproc_queue_close(b->queue), 0);
-      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), -EAGAIN);
-      kill_child(child);
-      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
-      CHECK_EQ(number, 0);
-    }
-    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), MPROC_ECLOSED);
-    free_board(b);
-  }
 }
 
 /* ---- destroyed under those who wait ---------------------------------------------------------- */

@@ -65,6 +65,26 @@ static void live_through(mproc_queue *queue, bool joinable) {
   }
 }
 
+static void live_with_one_in_hand(mproc_queue *queue, bool gives_back) {
+  mproc_message message;
+  put(queue, 10);
+  CHECK_EQ(mproc_queue_get_begin(queue, &message, 0), 0);
+  for (int i = 0; i < 5 * PLACES; i++) {
+    put(queue, 10);
+    check_passes(queue);
+    get(queue);
+    check_passes(queue);
+  }
+  if (gives_back) {
+    CHECK_EQ(mproc_queue_get_abort(queue, &message), 0);
+    check_passes(queue);
+    get(queue);
+  } else {
+    CHECK_EQ(mproc_queue_get_commit(queue, &message), 0);
+  }
+  check_passes(queue);
+}
+
 TEST(healthy_queues_pass) {
   const mproc_queue_options sorts[] = {{.capacity = PLACES},
                                        {.capacity = PLACES, .joinable = 1},
@@ -76,6 +96,8 @@ TEST(healthy_queues_pass) {
     CHECK_EQ(mproc_queue_create(&sorts[i], &queue), 0);
     check_passes(queue);
     live_through(queue, sorts[i].joinable);
+    for (int k = 0; !sorts[i].joinable && k < 2; k++)
+      live_with_one_in_hand(queue, k == 1);
     for (int k = 0; k < PLACES; k++)
       put(queue, 200);
     check_passes(queue);

@@ -1,0 +1,256 @@
+/* Queue: messages in hand for long, finished out of turn, given back, in rings that others left. */
+#include "harness.h"
+#include "methods.h"
+#include "processes.h"
+
+#include <stdatomic.h>
+
+enum { SOON_MS = 5000 };
+
+typedef struct board {
+  mproc_queue *queue;
+  _Atomic int go;
+} board;
+
+static board *new_board(const mproc_queue_options *options) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  CHECK_EQ(mproc_queue_create(options, &b->queue), 0);
+  return b;
+}
+
+static void free_board(board *b) {
+  CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
+static int64_t size_of(const board *b) {
+  return mproc_queue_size(b->queue);
+}
+
+static int hold_one(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  mproc_message message;
+  (void)size;
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &message, 0), 0);
+  b->go = 1;
+  return sleep_for_long(NULL, 0);
+}
+
+/* A stopped consumer keeps what it has, and delays nobody. */
+TEST(stopped_consumer_delays_nobody) {
+  const mproc_queue_options options = {.capacity = 4};
+  board *b = new_board(&options);
+  int number;
+  for (int i = 0; i < 4; i++)
+    CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+  mproc_process *child = start_by("fork", hold_one, &b, sizeof b);
+  AWAIT(b->go);
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGSTOP), 0);
+  CHECK(stopped_within(mproc_process_pid(child), SOON_MS));
+  for (int i = 1; i < 4; i++) {
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+    CHECK_EQ(number, i);
+  }
+  CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 200), -ETIMEDOUT);
+  CHECK_EQ(mproc_queue_join(b->queue, 0), -EAGAIN);
+  CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+  kill_child(child);
+  CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+  CHECK_EQ(number, 0);
+  CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
+  free_board(b);
+}
+
+/* A message in hand keeps one place, and no more: the others are used again and again. */
+TEST(message_in_hand_for_many_laps) {
+  const mproc_queue_options options = {.capacity = 4};
+  for (int finish = 0; finish < 3; finish++) {
+    board *b = new_board(&options);
+    mproc_message first, second;
+    mproc_queue_statistics statistics;
+    for (int i = 0; i < 4; i++)
+      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+    CHECK_EQ(mproc_queue_get_begin(b->queue, &first, 0), 0);
+    CHECK_EQ(mproc_queue_put(b->queue, &finish, sizeof finish, 0), -EAGAIN);
+    for (int i = 1, number; i < 1000; i++) {
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+      CHECK_EQ(number, i);
+      int next = i + 3;
+      mproc_wait_item room = {.kind = MPROC_WAIT_QUEUE_ROOM, .object = b->queue};
+      CHECK_EQ(mproc_wait(&room, 1, 0, 0), 1);
+      CHECK_EQ(mproc_queue_put(b->queue, &next, sizeof next, 0), 0);
+      CHECK_EQ(mproc_queue_put(b->queue, &next, sizeof next, i % 100 ? 0 : 10),
+               i % 100 ? -EAGAIN : -ETIMEDOUT);
+      CHECK_EQ(mproc_wait(&room, 1, 0, 0), -EAGAIN);
+    }
+    CHECK_EQ(*(const int *)first.data, 0);
+    CHECK_EQ(mproc_queue_stats(b->queue, &statistics), 0);
+    CHECK_EQ(statistics.messages, 3);
+    CHECK_EQ(statistics.in_hand, 1);
+    if (finish == 0)
+      CHECK_EQ(mproc_queue_get_commit(b->queue, &first), 0);
+    if (finish == 1)
+      CHECK_EQ(mproc_queue_get_abort(b->queue, &first), 0);
+    for (int i = 1000, number; i < 1003; i++) {
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+      if (finish == 1 && number == 0) /* it comes when it is found */
+        CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+      CHECK_EQ(number, i);
+    }
+    CHECK_EQ(size_of(b), 0);
+    CHECK_EQ(mproc_queue_close(b->queue), 0);
+    CHECK_EQ(mproc_queue_get_begin(b->queue, &second, 0), MPROC_ECLOSED); /* with 0 in hand too */
+    CHECK_EQ(mproc_queue_join(b->queue, 0), finish == 2 ? -EAGAIN : 0);
+    if (finish == 2)
+      CHECK_EQ(mproc_queue_get_commit(b->queue, &first), 0);
+    CHECK_EQ(mproc_queue_get_commit(b->queue, &first), -EINVAL);
+    free_board(b);
+  }
+}
+
+/* Who has all of a closed queue in hand need not wait for itself. */
+TEST(all_in_hand_of_a_closed_queue) {
+  const mproc_queue_options options = {.capacity = 2};
+  board *b = new_board(&options);
+  mproc_message messages[2], more;
+  for (int i = 0; i < 2; i++) {
+    CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+    CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
+  }
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &more, 0), -EAGAIN);
+  CHECK_EQ(mproc_queue_close(b->queue), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &more, MPROC_FOREVER), MPROC_ECLOSED);
+  CHECK_EQ(mproc_queue_get_abort(b->queue, &messages[1]), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[1], MPROC_FOREVER), 0);
+  CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[0]), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &more, MPROC_FOREVER), MPROC_ECLOSED);
+  CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[1]), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &more, MPROC_FOREVER), MPROC_ECLOSED);
+  free_board(b);
+}
+
+/* A handle whose message is done with is no handle of the next one in that place. */
+TEST(handle_of_an_earlier_message) {
+  const mproc_queue_options options = {.capacity = 2};
+  board *b = new_board(&options);
+  mproc_message first, second;
+  CHECK_EQ(mproc_queue_put(b->queue, NULL, 0, 0), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &first, 0), 0);
+  CHECK_EQ(mproc_queue_get_abort(b->queue, &first), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &second, 0), 0); /* the same one again */
+  CHECK_EQ(mproc_queue_get_commit(b->queue, &first), -EINVAL);
+  CHECK_EQ(mproc_queue_get_commit(b->queue, &second), 0);
+  free_board(b);
+}
+
+/* task_done is for the message that was got first, wherever it lies. */
+TEST(task_done_in_the_order_of_getting) {
+  const mproc_queue_options options = {.capacity = 4, .joinable = 1};
+  board *b = new_board(&options);
+  mproc_message first, second, third;
+  for (int i = 0; i < 3; i++)
+    CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &first, 0), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &second, 0), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &third, 0), 0);
+  CHECK_EQ(mproc_queue_get_abort(b->queue, &first), 0);
+  CHECK_EQ(mproc_queue_get_abort(b->queue, &second), 0);
+  CHECK_EQ(mproc_queue_get_begin(b->queue, &first, 0), 0); /* 0, and 1 lies before the third */
+  CHECK_EQ(mproc_queue_task_done(b->queue), 0);
+  CHECK_EQ(mproc_queue_get_commit(b->queue, &third), -EINVAL);
+  CHECK_EQ(mproc_queue_task_done(b->queue), 0);
+  CHECK_EQ(mproc_queue_get_commit(b->queue, &first), -EINVAL);
+  CHECK_EQ(mproc_queue_task_done(b->queue), -EINVAL);
+  CHECK_EQ(size_of(b), 1);
+  free_board(b);
+}
+
+/* The floor stays behind for a while: what is in the queue is seen nevertheless. */
+TEST(messages_finished_out_of_turn) {
+  const mproc_queue_options options = {.capacity = 4};
+  board *b = new_board(&options);
+  for (int round = 0; round < 50; round++) {
+    mproc_message messages[4];
+    for (int i = 0; i < 4; i++)
+      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+    for (int i = 0; i < 4; i++)
+      CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
+    for (int i = 0; i < 4; i++) /* another order each time */
+      CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[(3 - i + round) % 4]), 0);
+    CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
+    for (int i = 0; i < 4; i++)
+      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+    CHECK_EQ(size_of(b), 4);
+    CHECK_EQ(mproc_queue_join(b->queue, 0), -EAGAIN);
+    for (int i = 0, number; i < 4; i++) {
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+      CHECK_EQ(number, i);
+    }
+    CHECK_EQ(size_of(b), 0);
+  }
+  free_board(b);
+}
+
+/* What is in hand when consumers go on to the next ring can be finished, or given back, later. */
+TEST(growing_with_messages_in_hand) {
+  for (int finished = 0; finished < 3; finished++)
+    for (int aborted = 0; aborted < 2; aborted++) {
+      const mproc_queue_options options = {.capacity = 2, .growing = 1};
+      board *b = new_board(&options);
+      mproc_message messages[20];
+      for (int i = 0; i < 20; i++)
+        CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+      for (int i = 0; i < 20; i++) {
+        CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
+        CHECK_EQ(*(const int *)messages[i].data, i);
+        if (i < finished)
+          CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[i]), 0);
+      }
+      CHECK_EQ(mproc_queue_join(b->queue, 0), -EAGAIN);
+      CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+      for (int i = finished; aborted && i < 20; i++)
+        CHECK_EQ(mproc_queue_get_abort(b->queue, &messages[i]), 0);
+      CHECK_EQ(size_of(b), aborted ? 20 - finished : 0);
+      for (int i = finished; i < 20; i++) {
+        if (aborted)
+          CHECK_EQ(mproc_queue_get_begin(b->queue, &messages[i], 0), 0);
+        CHECK_EQ(*(const int *)messages[i].data, i);
+        CHECK_EQ(mproc_queue_get_commit(b->queue, &messages[i]), 0);
+      }
+      CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
+      free_board(b);
+    }
+}
+
+/* Nor does it delay those who take from later rings. */
+EACH_METHOD(stopped_consumer_of_a_growing_queue_delays_nobody) {
+  for (int dies = 0; dies < 2; dies++) {
+    const mproc_queue_options options = {.capacity = 2, .growing = 1};
+    board *b = new_board(&options);
+    int number;
+    for (int i = 0; i < 20; i++)
+      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+    mproc_process *child = start_by(method, hold_one, &b, sizeof b);
+    AWAIT(b->go);
+    for (int i = 1; i < 20; i++) {
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+      CHECK_EQ(number, i);
+    }
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), -EAGAIN);
+    if (dies) {
+      kill_child(child);
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+      CHECK_EQ(number, 0);
+      CHECK_EQ(mproc_queue_close(b->queue), 0);
+    } else {
+      CHECK_EQ(mproc_queue_close(b->queue), 0);
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), -EAGAIN);
+      kill_child(child);
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+      CHECK_EQ(number, 0);
+    }
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), MPROC_ECLOSED);
+    free_board(b);
+  }
+}
