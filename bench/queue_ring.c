@@ -1,6 +1,7 @@
 /* Peers of bench_queue in shared memory that nobody claims anything in: D. Vyukov's ring, with the
  * queue's slots and way of waiting, and a single place, the least that a message can take. */
 #define _GNU_SOURCE
+#include "measure.h"
 #include "queue_peers.h"
 
 #include <limits.h>
@@ -11,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { RING_SPINS = 64, RING_DATA = 112, WAITED = 1, STEP = 2 };
+enum { RING_SPINS = 64, RING_ROW = 8, RING_REST_US = 6, RING_DATA = 112, WAITED = 1, STEP = 2 };
 
 static long futex(_Atomic uint32_t *word, int operation, uint32_t value) {
   return syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
@@ -123,11 +124,15 @@ static void turn_next(ring_turn *turn) {
     (void)futex(&turn->word, FUTEX_WAKE, INT_MAX);
 }
 
-/* After each look that found nothing. */
-static void turn_wait(ring_turn *turn, int *spins, uint32_t *seen) {
+/* After each look that found nothing; *in_a_row: how often none was needed. */
+static void turn_wait(ring_turn *turn, int *spins, int *in_a_row, uint32_t *seen) {
   if (*spins > 0) {
+    double end = bench_now_us() + (*in_a_row >= RING_ROW ? RING_REST_US : 0);
     --*spins;
-    pause_cpu();
+    *in_a_row = 0;
+    do
+      pause_cpu();
+    while (bench_now_us() < end);
   } else if (*seen == 0) { /* one more look */
     *seen = atomic_fetch_or(&turn->word, WAITED) | WAITED;
     atomic_thread_fence(memory_order_seq_cst);
@@ -139,24 +144,26 @@ static void turn_wait(ring_turn *turn, int *spins, uint32_t *seen) {
 
 static void produce_ring(void *shared, const queue_work *work) {
   ring *r = shared;
-  for (uint64_t i = 0; i < work->count; i++) {
+  int in_a_row = 0;
+  for (uint64_t i = 0; i < work->count; i++, in_a_row++) {
     int spins = r->spins;
     uint32_t seen = 0;
     queue_write(work->memory, work->size, work->first + i);
     while (!ring_put(r, work->memory, work->size))
-      turn_wait(&r->not_full, &spins, &seen);
+      turn_wait(&r->not_full, &spins, &in_a_row, &seen);
     turn_next(&r->not_empty);
   }
 }
 
 static void consume_ring(void *shared, const queue_work *work, queue_sum *sum) {
   ring *r = shared;
-  for (uint64_t i = 0; i < work->count; i++) {
+  int in_a_row = 0;
+  for (uint64_t i = 0; i < work->count; i++, in_a_row++) {
     int spins = r->spins;
     uint32_t seen = 0;
     size_t size;
     while (!ring_get(r, work->memory, &size))
-      turn_wait(&r->not_empty, &spins, &seen);
+      turn_wait(&r->not_empty, &spins, &in_a_row, &seen);
     turn_next(&r->not_full);
     queue_read(work->memory, size, sum);
   }

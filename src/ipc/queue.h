@@ -49,6 +49,15 @@ static inline mpx_link *mpx_link_next(mpx_link *link) {
   return atomic_load_explicit(&link->next, memory_order_acquire);
 }
 
+/* How long one rests (turn_wait.h): while the other side uses a quarter of the ring, and not so
+ * long that anybody would notice. */
+static inline int64_t mpx_queue_rest_ns(const mproc_queue *queue) {
+  enum { SLOT_NS = 32, MOST_NS = 6000 };
+  const mpx_link *link = atomic_load_explicit(&queue->last, memory_order_acquire);
+  int64_t ns = ((int64_t)SLOT_NS << link->ring.log2_count) / 4;
+  return ns < MOST_NS ? ns : MOST_NS;
+}
+
 /* A slot that the calling thread has. */
 typedef struct mpx_place {
   mpx_link *link;

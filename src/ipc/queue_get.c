@@ -15,9 +15,13 @@ static int say_ended(void) {
  * parent's number as well, and looks in vain. */
 static _Thread_local uint32_t in_hand MPX_TLS_MODEL;
 
+/* Without having waited. */
+static _Thread_local uint32_t in_a_row MPX_TLS_MODEL;
+
 static int take_now(mproc_queue *queue, mpx_thread self, mpx_place *ret_place) {
   int r = mpx_queue_take(queue, self, ret_place);
   in_hand += r == 0;
+  in_a_row += r == 0;
   return r;
 }
 
@@ -31,6 +35,8 @@ static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *
   if (r == 0)
     return 0;
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->not_empty.turn, timeout_ms);
+  wait.rest_ns = in_a_row >= MPX_IPC_ROW ? mpx_queue_rest_ns(queue) : 0;
+  in_a_row = 0;
   for (;; r = take_now(queue, self, ret_place)) {
     if (r == MPROC_ECLOSED)
       return say_ended();

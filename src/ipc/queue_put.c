@@ -53,12 +53,16 @@ static int fill(mproc_queue *queue, mpx_ring_slot *slot, const source *from) {
   return 0;
 }
 
+/* Puts without having waited. */
+static _Thread_local uint32_t in_a_row MPX_TLS_MODEL;
+
 /* Without waking anybody. -EAGAIN, MPROC_ECLOSED without a text. */
 static int put_now(mproc_queue *queue, mpx_thread self, const source *from, bool may_pass) {
   mpx_place place;
   int r = mpx_queue_claim(queue, self, may_pass, &place);
   if (r < 0)
     return r;
+  in_a_row++;
   r = fill(queue, mpx_place_slot(&place), from);
   if (r == 0)
     mpx_ring_publish(&place.link->ring, place.position);
@@ -69,6 +73,8 @@ static int put_now(mproc_queue *queue, mpx_thread self, const source *from, bool
 
 static int put_waiting(mproc_queue *queue, mpx_thread self, const source *from, int timeout_ms) {
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->not_full.turn, timeout_ms);
+  wait.rest_ns = in_a_row >= MPX_IPC_ROW ? mpx_queue_rest_ns(queue) : 0;
+  in_a_row = 0;
   for (;;) {
     int r = put_now(queue, self, from, mpx_ipc_wait_is_long(&wait));
     if (r == MPROC_ECLOSED)

@@ -1,5 +1,9 @@
 /* Waiting for a turn, in steps: look for an instant without sleeping, then sleep, and look at what
- * the dead left whenever nothing has happened for a while. */
+ * the dead left whenever nothing has happened for a while.
+ *
+ * Who has gone on many times in a row and now waits for the first time rests before the first look:
+ * if it came at once for each next thing, the two sides would fetch each cache line from each other
+ * all the time, and go at half the rate. */
 #ifndef MPX_IPC_TURN_WAIT_H
 #define MPX_IPC_TURN_WAIT_H
 
@@ -7,10 +11,13 @@
 
 /* How often one looks before one sleeps. */
 enum { MPX_IPC_SPINS = 64 };
+/* How many times make a row. */
+enum { MPX_IPC_ROW = 8 };
 
 typedef struct mpx_ipc_wait {
   mpx_turn *turn;
   int64_t deadline; /* 0: a try */
+  int64_t rest_ns;  /* before the first look */
   int spins;
   uint32_t seen;
   bool is_ready;        /* to sleep: `seen` is the turn before the last look */
@@ -23,6 +30,12 @@ static inline mpx_ipc_wait mpx_ipc_wait_for(mpx_turn *turn, int timeout_ms) {
   return (mpx_ipc_wait){.turn = turn,
                         .deadline = mpx_deadline_or_try(timeout_ms),
                         .spins = mpx_os_may_spin() ? MPX_IPC_SPINS : 0};
+}
+
+static inline void mpx_ipc_rest(mpx_ipc_wait *wait) {
+  for (int64_t end = mpx_os_now() + wait->rest_ns; mpx_os_now() < end;)
+    mpx_os_pause();
+  wait->rest_ns = 0;
 }
 
 /* What is not there by now is no matter of an instant. */
@@ -39,6 +52,8 @@ static inline bool mpx_ipc_wait_more(mpx_ipc_wait *wait) {
     return wait->is_time_to_look;
   }
   if (wait->spins > 0) {
+    if (wait->rest_ns > 0)
+      mpx_ipc_rest(wait);
     wait->spins--;
     mpx_os_pause();
     return true;
