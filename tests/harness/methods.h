@@ -1,4 +1,4 @@
-/* Cases that run once under every start method. */
+/* Cases that run once under every start method, or under MPROC_TEST_METHOD alone. */
 #ifndef MPROC_TEST_METHODS_H
 #define MPROC_TEST_METHODS_H
 

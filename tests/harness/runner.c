@@ -318,6 +318,18 @@ static outcome run_case(const test_case *self, const sigset_t *mask) {
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
+/* Whether MPROC_TEST_METHOD names another start method than the case does, see methods.h. */
+static bool is_of_other_method(const char *name) {
+  static const char *const methods[] = {"fork", "spawn", "forkserver"};
+  const char *wanted = getenv("MPROC_TEST_METHOD"), *own = strrchr(name, '_');
+  if (!wanted || !own || strcmp(own + 1, wanted) == 0)
+    return false;
+  for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+    if (strcmp(own + 1, methods[i]) == 0)
+      return true;
+  return false;
+}
+
 int runner_run(const test_case *cases, const char *part) {
   static const char *const words[] = {[PASSED] = "ok", [FAILED] = "not ok", [SKIPPED] = "ok"};
   int counts[] = {[PASSED] = 0, [FAILED] = 0, [SKIPPED] = 0};
@@ -335,7 +347,7 @@ int runner_run(const test_case *cases, const char *part) {
   }
 
   for (const test_case *self = cases; self; self = self->next) {
-    if (!strstr(self->name, part))
+    if (!strstr(self->name, part) || is_of_other_method(self->name))
       continue;
     int64_t start = test_now_ns();
     outcome result = run_case(self, &mask);
