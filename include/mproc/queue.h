@@ -11,7 +11,8 @@
  *             get delivers it at most once: what it has returned to a consumer that dies is gone,
  *             and what it was about to return is gone, or there again.
  * Order       first in, first out: what one thread has put, each consumer gets in that order. A
- *             message that is there again comes when it is found.
+ *             message that is there again comes when it is found; so does one that stays because
+ *             get could not hand it out.
  * Ownership   data is copied in and out, except by the functions that name a block. The queue
  *             belongs to the family until it is destroyed.
  * Threads     any thread of any member, any function, except destroy.

@@ -173,7 +173,9 @@ static int take_from(mproc_queue *queue, mpx_link *first, mpx_thread self, mpx_p
 static void look_meanwhile(mproc_queue *queue, mpx_link *first, mpx_thread self,
                            const mpx_place *place) {
   uint64_t floor = atomic_load_explicit(&place->link->ring.floor, memory_order_relaxed);
-  if (place->link == first && place->position - floor < MANY_IN_HAND)
+  uint64_t half = (uint64_t)1 << (place->link->ring.log2_count - 1);
+  uint64_t many = half < MANY_IN_HAND ? half : MANY_IN_HAND;
+  if (place->link == first && place->position - floor < many)
     return;
   int64_t now = mpx_os_now(), last = atomic_load_explicit(&queue->looked_at, memory_order_relaxed);
   int64_t since = now - last; /* negative: by a clock of another namespace */

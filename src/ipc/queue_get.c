@@ -60,7 +60,8 @@ static const void *data_of(const mpx_ring_slot *slot) {
 static void keep(mproc_queue *queue, const mpx_place *place) {
   static _Thread_local uint32_t number MPX_TLS_MODEL;
   mpx_place_slot(place)->taking = number++ & MPX_TAKING_MASK;
-  mpx_notice_tell(&queue->not_full, 1);
+  if (mpx_turn_is_waited(&queue->not_full.turn) && mpx_queue_can_put(queue))
+    mpx_notice_wake(&queue->not_full, 1);
 }
 
 /* The message is there again; who waits for one may take it. */

@@ -122,8 +122,11 @@ static bool pass(mpx_ring *ring, uint64_t *position, uint64_t seen, uint64_t *un
   if (*position >= *until)
     return false;
   if (atomic_compare_exchange_strong(&mpx_ring_at(ring, *position)->word, &seen,
-                                     with_lap(seen, lap)))
+                                     with_lap(seen, lap))) {
     MPROC_CRASH_POINT("ring.passed");
+    /* nothing is left before it, and consumers may be few: half a circle of laps is too far */
+    help(&ring->floor, *position - count_of(ring) + 1);
+  }
   return true;
 }
 
@@ -323,8 +326,12 @@ mpx_ring_losses mpx_ring_repair(mpx_ring *ring, mpx_thread self, mpx_ring_inheri
     if (is_past_end(ring, position, seen))
       break;
     bool claimed = phase_of(seen) == MPX_RING_CLAIMED;
-    if (!is_held(seen) || !owner_is_dead(seen) || !take_over(slot, seen, self))
+    if (!is_held(seen) || !owner_is_dead(seen))
       continue;
+    if (!take_over(slot, seen, self)) { /* somebody passed it by, or took it over: look again */
+      position--;
+      continue;
+    }
     MPROC_CRASH_POINT("ring.taken_over");
     losses.slots++;
     if (inherit(slot, phase_of(seen))) {

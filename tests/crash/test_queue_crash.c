@@ -553,7 +553,7 @@ TEST_LIMIT(dies_when_it_has_passed_a_place_by, 60) {
   }
 }
 
-/* A dead producer's place is passed by too, until somebody looks; the room is not lost. */
+/* A dead producer's place is passed by too, until somebody looks for the dead. */
 TEST_LIMIT(dies_with_a_slot_that_others_pass_by, 60) {
   begin();
   FOR_ALL_METHODS(method) {
@@ -565,9 +565,6 @@ TEST_LIMIT(dies_with_a_slot_that_others_pass_by, 60) {
       CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
       CHECK_EQ(number, i);
     }
-    mproc_queue_statistics statistics;
-    CHECK_EQ(mproc_queue_stats(b->queue, &statistics), 0);
-    CHECK_EQ(statistics.in_hand, 1); /* nobody waited, so nobody looked */
     check_whole(b);
     get_round(b, PARTNER);
     check_end(b, (toll){.dropped = 1}, method);
@@ -577,6 +574,35 @@ TEST_LIMIT(dies_with_a_slot_that_others_pass_by, 60) {
 }
 
 /* ---- closing --------------------------------------------------------------------------------- */
+
+static int put_into_closed(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  return mproc_queue_put(b->queue, b, 1, MPROC_FOREVER) == MPROC_ECLOSED ? 0 : 1;
+}
+
+/* It did not see that the queue was closed. Others may have been told the end when it has a place:
+ * so it looks again, and gives it up. */
+TEST_LIMIT(claims_when_it_was_closed, 60) {
+  begin();
+  FOR_ALL_METHODS(method) {
+    board *b = new_board(INSIDE);
+    setenv("MPROC_CRASH", "ring.claimed:stop", 1);
+    mproc_process *process = start_by(method, put_into_closed, &b, sizeof b);
+    unsetenv("MPROC_CRASH");
+    CHECK(stopped_within(mproc_process_pid(process), JOIN_MS));
+    CHECK_EQ(mproc_queue_close(b->queue), 0);
+    CHECK_EQ(get_one(b, PARTNER, 0), -EAGAIN); /* its message might come */
+    CHECK_EQ(kill((pid_t)mproc_process_pid(process), SIGCONT), 0);
+    check_exited(process, 0);
+    CHECK_EQ(get_one(b, PARTNER, MPROC_FOREVER), MPROC_ECLOSED);
+    check_whole(b);
+    CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+    CHECK_EQ(mproc_heap_free(b), 0);
+    drain_closed();
+    check_drained(&before, DRAIN_MS, method);
+  }
+}
 
 static int wait_for_end(void *arg, size_t size) {
   const job *j = arg;

@@ -407,6 +407,10 @@ byte news; /* bits of those for whom anything changed since they began to look *
       assert(position == next_claim[ring]);                                                      \
       next_claim[ring]++;                                                                        \
       words[AT(position)] = WORD(PHASE(seen), position, OWNER(seen));                            \
+      if /* a hint, and no step of its own */                                                    \
+      :: floor[ring] < position - SLOTS + 1 -> floor[ring] = position - SLOTS + 1                \
+      :: else                                                                                    \
+      fi;                                                                                        \
       CHANGED                                                                                    \
     :: else                                                                                      \
     fi;                                                                                          \

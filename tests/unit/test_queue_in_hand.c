@@ -62,6 +62,27 @@ TEST(stopped_consumer_delays_nobody) {
   free_board(b);
 }
 
+/* Nobody waits long enough to look for the dead, and the dead one's place is passed by. */
+EACH_METHOD(message_in_a_dead_hand_is_there_again_in_traffic) {
+  for (size_t capacity = 2; capacity <= 32; capacity *= 2) {
+    board *b = new_board(&(mproc_queue_options){.capacity = capacity});
+    int number = 0;
+    CHECK_EQ(mproc_queue_put(b->queue, &number, sizeof number, 0), 0);
+    mproc_process *child = start_by(method, hold_one, &b, sizeof b);
+    AWAIT(b->go);
+    kill_child(child);
+    int64_t since = now_ms();
+    do {
+      const int one = 1;
+      if (size_of(b) == 0) /* else the next place may be that of the message that is there again */
+        CHECK_EQ(mproc_queue_put(b->queue, &one, sizeof one, MPROC_FOREVER), 0);
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, MPROC_FOREVER), 0);
+      CHECK(now_ms() - since < SOON_MS);
+    } while (number != 0);
+    free_board(b);
+  }
+}
+
 /* A message in hand keeps one place, and no more: the others are used again and again. */
 TEST(message_in_hand_for_many_laps) {
   const mproc_queue_options options = {.capacity = 4};
