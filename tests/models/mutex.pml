@@ -132,7 +132,7 @@ inline mark_waited() {
 /* mpx_sleep(). A look that would find the same word of the same living owner is left out: it does
  * nothing but sleep again. So the system stands still when only such looks are left. */
 inline sleep() {
-  atomic { /* mutex.waits */
+  atomic { /* mutex.waits, mutex.awaits */
 #ifdef BROKEN_4 /* the kernel does not compare */
     asleep[ME] = true
 #else
@@ -149,7 +149,7 @@ inline sleep() {
     fi;
     asleep[ME] = false;
     seen = 0
-  } /* mutex.woken */
+  } /* mutex.woken, mutex.awaited */
 }
 
 /* mpx_mutex_lock_until(), for ever or until a deadline, which may pass at any time. */
@@ -197,7 +197,7 @@ inline await() {
           half_changed = true;
           holder = 0;
           result = taken;
-          break
+          break /* mutex.opened_for_dead */
         :: else
         fi
       }

@@ -899,7 +899,7 @@ inline queue_claim() {
       :: step == nothing ->
 #ifdef GROWS
         if
-        :: ring == 0 -> atomic { chained = true; CHANGED } /* grow() */
+        :: ring == 0 -> atomic { chained = true; CHANGED } /* grow(): queue.ring_made is before */
         :: else -> break
         fi
 #else
@@ -1239,14 +1239,14 @@ active proctype Fate() {
   :: KILL(4)
 #endif
 #ifdef CLOSE
-  :: !closed -> atomic { closed = true; CHANGED }
+  :: !closed -> atomic { closed = true; CHANGED } /* queue.closed */
   :: closed -> break
 #else
   :: true -> break
 #endif
   od;
 #elif defined(CLOSE) || defined(CHAIN)
-  atomic { closed = true; CHANGED };
+  atomic { closed = true; CHANGED }; /* queue.closed */
 #ifdef WAKES
   turn_next_all(NOT_FULL);
   turn_next_all(NOT_EMPTY);

@@ -119,7 +119,7 @@ inline look_for_more() {
   more = more || owners[1] == 0
 }
 
-inline give(count) {
+inline give(count) { /* semaphore.gives */
   if
   :: owners[0] == ME -> owners[0] = 0
   :: else -> owners[1] = 0

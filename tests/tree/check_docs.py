@@ -20,6 +20,7 @@ ERROR = re.compile(r'\bX\((E\w+), -\d+,')
 MACRO = re.compile(r"^#define (MPROC_\w+)(?=[ \t]+[^\s\\])", flags=re.M)
 VARIABLE = re.compile(r'\bmpx_setting\("(MPROC_\w+)"\)')
 CRASH_POINT = re.compile(r'\bMPROC_CRASH_POINT\("([^"]+)"\)')
+MODELLED_LAYERS = ("sync", "ipc")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 
@@ -193,27 +194,60 @@ def anchors(path):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def check_crash_rows(root):
-    """Every crash point has one row in the README of its layer, and every row has its point."""
+def crash_points(root):
+    """The layer of each crash point, by its name."""
     points = {}
     for path in sorted((root / "src").rglob("*.c")):
         layer = path.relative_to(root / "src").parts[0]
         for name in CRASH_POINT.findall(path.read_text()):
             points[name] = layer
+    return points
+
+
+def first_cells(section):
+    """The names in the first column of a table."""
+    for row in re.findall(r"^\|([^|]*)\|", section, flags=re.M):
+        yield from re.findall(r"`([^`]+)`", row)
+
+
+def check_crash_rows(root):
+    """Every crash point has one row in the README of its layer, and every row has its point."""
+    points = crash_points(root)
     rows = {}
     for path in sorted((root / "src").glob("*/README.md")):
         text = path.read_text()
         section = re.search(r"^## Crash windows$(.*?)(?=^## |\Z)", text, flags=re.M | re.S)
-        for row in re.findall(r"^\|([^|]*)\|", section[1] if section else "", flags=re.M):
-            for name in re.findall(r"`([^`]+)`", row):
-                if name in rows:
-                    yield f"{path.parent.name}/README.md: {name} has a second row"
-                rows[name] = path.parent.name
+        for name in first_cells(section[1] if section else ""):
+            if name in rows:
+                yield f"{path.parent.name}/README.md: {name} has a second row"
+            rows[name] = path.parent.name
     for name, layer in points.items():
         if rows.get(name) != layer:
             yield f"src/{layer}/README.md: no row for the crash point {name}"
     for name in rows.keys() - points.keys():
         yield f"src/{rows[name]}/README.md: a row for {name}, which is no crash point"
+
+
+def check_model_steps(root):
+    """Every crash point of sync and ipc is a step of a model, or has a reason why it is none."""
+    points = {name for name, layer in crash_points(root).items() if layer in MODELLED_LAYERS}
+    nouns = "|".join(sorted({name.split(".")[0] for name in points}))
+    steps = {}
+    for path in sorted((root / "tests/models").glob("*.pml")):
+        for comment in COMMENT.findall(path.read_text()):
+            for name in re.findall(rf"\b(?:{nouns})\.(?!(?:[ch]|pml)\b)\w+", comment):
+                steps[name] = path.name
+    reasons = pathlib.Path(root / "tests/models/README.md").read_text()
+    table = re.search(r"^\| point \|.*?(?=^$|\Z)", reasons, flags=re.M | re.S)
+    left_out = set(first_cells(table[0] if table else ""))
+    for name in sorted(points - steps.keys() - left_out):
+        yield f"models/README.md: {name} is in no model, and there is no reason for that"
+    for name in sorted(steps.keys() & left_out):
+        yield f"models/README.md: {name} is in {steps[name]}"
+    for name in sorted(left_out - points):
+        yield f"models/README.md: {name} is no crash point of {' or '.join(MODELLED_LAYERS)}"
+    for name in sorted(steps.keys() - points):
+        yield f"{steps[name]}: {name} is no crash point"
 
 
 RULES = {
@@ -222,6 +256,7 @@ RULES = {
     "programs": check_programs,
     "links": check_links,
     "crash_rows": check_crash_rows,
+    "model_steps": check_model_steps,
 }
 
 

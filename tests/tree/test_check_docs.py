@@ -50,6 +50,10 @@ MPROC_API int mproc_pool_join(void *pool);
 #endif
 ''',
     "src/pool/pool.c": 'void f(void) { mpx_setting("MPROC_POOL"); MPROC_CRASH_POINT("pool.taken"); }\n',
+    "src/sync/lock.c": 'void g(void) { MPROC_CRASH_POINT("lock.taken"); MPROC_CRASH_POINT("lock.left"); }\n',
+    "src/sync/README.md": "## Crash windows\n\n| point |\n|---|\n| `lock.taken`, `lock.left` |\n",
+    "tests/models/lock.pml": "/* lock.c */\ninline take() { skip } /* lock.taken */\n",
+    "tests/models/README.md": "| point | why |\n|---|---|\n| `lock.left` | private |\n",
     "src/pool/README.md": "## Crash windows\n\n| point | repair |\n|---|---|\n| `pool.taken` | x |\n",
 }
 
@@ -128,6 +132,21 @@ class Rules(unittest.TestCase):
     def test_crash_point_without_row(self):
         self.assert_found("crash_rows", "src/pool/pool.c", '"pool.taken");',
                           '"pool.taken"); MPROC_CRASH_POINT("pool.left");', "pool.left")
+
+    def test_crash_point_in_no_model(self):
+        self.assert_found("model_steps", "tests/models/README.md", "lock.left", "", "lock.left")
+
+    def test_reason_for_a_step_of_a_model(self):
+        self.assert_found("model_steps", "tests/models/README.md", "`lock.left`",
+                          "`lock.left`, `lock.taken`", "is in lock.pml")
+
+    def test_reason_for_no_crash_point(self):
+        self.assert_found("model_steps", "tests/models/README.md", "`lock.left`",
+                          "`lock.left`, `pool.taken`", "pool.taken is no crash point of")
+
+    def test_step_that_is_no_crash_point(self):
+        self.assert_found("model_steps", "tests/models/lock.pml", "lock.taken */",
+                          "lock.taken, lock.gone */", "lock.gone is no crash point")
 
     def test_row_without_crash_point(self):
         self.assert_found("crash_rows", "src/pool/README.md", "`pool.taken`",
