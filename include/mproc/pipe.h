@@ -15,7 +15,8 @@
  *             child made by a fork() that mproc does not know gets MPROC_EFOREIGN.
  * Errors      of every function: MPROC_EPOINTER, MPROC_ECLOSED, MPROC_EFOREIGN, -EINVAL (another
  *             kind of object, a negative timeout). Of each that waits: -ETIMEDOUT, or -EAGAIN for a
- *             try. */
+ *             try. In a thread's first call also -EAGAIN (24,576 others of the family use
+ *             mproc). */
 #ifndef MPROC_PIPE_H
 #define MPROC_PIPE_H
 

@@ -20,7 +20,8 @@
  *             MPROC_EFOREIGN.
  * Errors      of every function: MPROC_EPOINTER (not in the heap of this family), MPROC_ECLOSED
  *             (destroyed; or closed, see there), MPROC_EFOREIGN, -EINVAL (another kind of object, a
- *             negative timeout). Of each that waits: -ETIMEDOUT, or -EAGAIN for a try. */
+ *             negative timeout). Of each that waits: -ETIMEDOUT, or -EAGAIN for a try. In
+ *             a thread's first call also -EAGAIN (24,576 others of the family use mproc). */
 #ifndef MPROC_QUEUE_H
 #define MPROC_QUEUE_H
 

@@ -26,6 +26,7 @@
  * Errors      of every function: MPROC_EPOINTER (not in the heap of this family), MPROC_ECLOSED,
  *             -EINVAL (another kind of object; a negative timeout), MPROC_EFOREIGN. Of every
  *             create: MPROC_EHEAPFULL, -ENOMEM. Of every wait: -ETIMEDOUT, or -EAGAIN for a try.
+ *             In a thread's first call also -EAGAIN (24,576 others of the family use mproc).
  *             Negative always means: not held.
  * Cost        a lock that nobody else wants costs two atomic operations, no system call. An object
  *             takes 64 bytes of the heap; a Barrier, Condition or RWLock 512 more for each 15

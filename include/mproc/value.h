@@ -9,7 +9,8 @@
  * Threads     any thread of any member. The functions of a Value are signal-safe, but for create,
  *             wait and destroy. Each is sequentially consistent.
  * Errors      of every function: MPROC_EPOINTER, MPROC_ECLOSED, MPROC_EFOREIGN, -EINVAL (another
- *             kind of object; a Value of another type); see sync.h. */
+ *             kind of object; a Value of another type); see sync.h. In a thread's first call also
+ *             -EAGAIN (24,576 others of the family use mproc). */
 #ifndef MPROC_VALUE_H
 #define MPROC_VALUE_H
 

@@ -48,8 +48,9 @@ extern "C" {
  * Errors: -ETIMEDOUT, -EAGAIN (a try that found too few ready), -EINVAL (no items, unknown kind, a
  * handle that is not open: the detail names the index; another negative timeout), -EBADF (a
  * connection that only sends), -ENOMEM, MPROC_ENOTSTARTED, MPROC_ENOTCREATOR, MPROC_ECLOSED,
- * MPROC_EPOINTER, MPROC_EFOREIGN. `ready` is valid after -ETIMEDOUT and -EAGAIN too. A thread that
- * waits for objects of the heap is not cancelled meanwhile. */
+ * MPROC_EPOINTER, MPROC_EFOREIGN; with objects of the heap, in a thread's first call, also -EAGAIN
+ * (24,576 others of the family use mproc). `ready` is valid after -ETIMEDOUT and -EAGAIN too. A
+ * thread that waits for objects of the heap is not cancelled meanwhile. */
 MPROC_API MPROC_NODISCARD int mproc_wait(mproc_wait_item *items, size_t count, int all,
                                          int timeout_ms);
 
