@@ -22,6 +22,7 @@
  *   MPROC_TEST_WRAPPER="valgrind -q" is put before the command of every case; @log@ in it stands
  *                                    for a file: a line that is written there and does not begin
  *                                    with "--" is shown and fails the case
+ *   MPROC_CRASH_LOG=FILE             crash points write what they hit; emptied by the runner
  *
  * Include this header first: it asks the system for everything that it declares. */
 #ifndef MPROC_TEST_HARNESS_H
