@@ -1,6 +1,8 @@
 /* A plugin with a copy of mproc linked into it, beside whatever the host has. */
 #include "own_copy_plugin.h"
 
+#include "one_of_each.h"
+
 #include <mproc/mproc.h>
 
 static int plugin_entry(void *arg, size_t size) {
@@ -36,4 +38,28 @@ int plugin_run(const char *method, plugin_result *ret_result) {
 
 const char *plugin_error(void) {
   return mproc_error_detail();
+}
+
+int plugin_make(void **objects) {
+  return make_one_of_each(objects);
+}
+
+int plugin_try(void *const *o, int *ret_results) {
+  int64_t number;
+  const int results[KINDS] = {
+      [LOCK] = mproc_lock_locked(o[LOCK]),
+      [RLOCK] = mproc_rlock_locked(o[RLOCK]),
+      [RWLOCK] = mproc_rwlock_readers(o[RWLOCK]),
+      [SEMAPHORE] = mproc_semaphore_value(o[SEMAPHORE]),
+      [CONDITION] = mproc_condition_acquire(o[CONDITION], 0),
+      [EVENT] = mproc_event_wait(o[EVENT], 0),
+      [BARRIER] = mproc_barrier_wait(o[BARRIER], 0),
+      [VALUE] = mproc_value_get_int64(o[VALUE], &number),
+      [ARRAY] = mproc_array_items(o[ARRAY]) ? 0 : mproc_last_error(),
+      [QUEUE] = mproc_queue_put(o[QUEUE], "a", 1, 0),
+      [CONNECTION] = mproc_connection_send(o[CONNECTION], "a", 1, 0),
+  };
+  for (int i = 0; i < KINDS; i++)
+    ret_results[i] = results[i];
+  return 0;
 }

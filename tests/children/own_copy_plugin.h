@@ -14,4 +14,9 @@ typedef struct plugin_result {
 int plugin_run(const char *method, plugin_result *ret_result);
 const char *plugin_error(void);
 
+/* One object of each kind in the plugin's heap, see one_of_each.h; and what a function of each says
+ * to an object, by the kind's number. */
+int plugin_make(void **objects);
+int plugin_try(void *const *objects, int *ret_results);
+
 #endif
