@@ -16,10 +16,12 @@ typedef struct board {
   mproc_rwlock *rwlock;
   mproc_semaphore *permits, *tracked;
   mproc_condition *condition;
-  mproc_event *event;
+  mproc_event *events[2];
+  mproc_value *value;
   mproc_barrier *barrier;
+  mproc_queue *queue;
   int turn; /* whose: under the condition's lock */
-  _Atomic int stop;
+  _Atomic int stop, next_may_come, sleeps, goes_on;
   _Atomic int64_t rounds[2];
 } board;
 
@@ -29,6 +31,7 @@ typedef struct job {
   board *b;
   uintptr_t number; /* of the work: addresses differ between processes */
   int64_t self;
+  bool is_next; /* comes when the victim is dead, in its place */
 } job;
 
 static board *new_board(void) {
@@ -41,8 +44,11 @@ static board *new_board(void) {
   CHECK_EQ(mproc_semaphore_create(2, NULL, &b->permits), 0);
   CHECK_EQ(mproc_semaphore_create(1, &tracked, &b->tracked), 0);
   CHECK_EQ(mproc_condition_create(NULL, &b->condition), 0);
-  CHECK_EQ(mproc_event_create(&b->event), 0);
+  for (int i = 0; i < 2; i++)
+    CHECK_EQ(mproc_event_create(&b->events[i]), 0);
+  CHECK_EQ(mproc_value_create_int64(0, &b->value), 0);
   CHECK_EQ(mproc_barrier_create(2, &b->barrier), 0);
+  CHECK_EQ(mproc_queue_create(NULL, &b->queue), 0);
   return b;
 }
 
@@ -54,8 +60,11 @@ static void free_board(board *b) {
   CHECK_EQ(mproc_semaphore_destroy(b->permits), 0);
   CHECK_EQ(mproc_semaphore_destroy(b->tracked), 0);
   CHECK_EQ(mproc_condition_destroy(b->condition), 0);
-  CHECK_EQ(mproc_event_destroy(b->event), 0);
+  for (int i = 0; i < 2; i++)
+    CHECK_EQ(mproc_event_destroy(b->events[i]), 0);
+  CHECK_EQ(mproc_value_destroy(b->value), 0);
   CHECK_EQ(mproc_barrier_destroy(b->barrier), 0);
+  CHECK_EQ(mproc_queue_destroy(b->queue), 0);
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
@@ -111,32 +120,39 @@ static void tracked_work(board *b, int self) {
   CHECK_EQ(mproc_semaphore_release(b->tracked, 1), 0);
 }
 
-/* Each waits for its turn and gives it to the other; one who is alone does without. */
-static void condition_work(board *b, int self) {
-  int r = mproc_condition_acquire(b->condition, MPROC_FOREVER);
+/* Who was told that an owner died tells all: what that was about to tell is lost. */
+static void accept(board *b, int r) {
   CHECK_OK(r);
-  if (r == MPROC_OWNER_DIED)
+  if (r == MPROC_OWNER_DIED) {
     CHECK_EQ(mproc_condition_consistent(b->condition), 0);
-  for (int64_t end = now_ms() + 100; b->turn != self && now_ms() < end;) {
-    r = mproc_condition_wait(b->condition, 100);
-    CHECK(r >= 0 || r == -ETIMEDOUT);
-    if (r == MPROC_OWNER_DIED)
-      CHECK_EQ(mproc_condition_consistent(b->condition), 0);
+    CHECK_OK(mproc_condition_notify_all(b->condition));
   }
+}
+
+/* Each waits for its turn, for ever, and gives it to the other. */
+static void condition_work(board *b, int self) {
+  accept(b, mproc_condition_acquire(b->condition, MPROC_FOREVER));
+  while (b->turn != self && !b->stop)
+    accept(b, mproc_condition_wait(b->condition, MPROC_FOREVER));
   b->turn = !self;
   CHECK_OK(mproc_condition_notify(b->condition, 1));
   CHECK_EQ(mproc_condition_release(b->condition), 0);
 }
 
+/* Each sets the other's after it has cleared its own: no set is lost. */
 static void event_work(board *b, int self) {
-  if (self) {
-    CHECK_EQ(mproc_event_set(b->event), 0);
-    sleep_ms(1);
-    CHECK_EQ(mproc_event_clear(b->event), 0);
-  } else {
-    int r = mproc_event_wait(b->event, 20);
-    CHECK(r == 0 || r == -ETIMEDOUT);
-  }
+  CHECK_EQ(mproc_event_wait(b->events[self], MPROC_FOREVER), 0);
+  CHECK_EQ(mproc_event_clear(b->events[self]), 0);
+  CHECK_EQ(mproc_event_set(b->events[!self]), 0);
+}
+
+/* Even numbers are the victim's to change, odd ones the partner's. */
+static void value_work(board *b, int self) {
+  int64_t number;
+  CHECK_EQ(mproc_value_get_int64(b->value, &number), 0);
+  while (number % 2 != self && !b->stop)
+    CHECK_EQ(mproc_value_wait_int64(b->value, number, &number, MPROC_FOREVER), 0);
+  CHECK_EQ(mproc_value_add_int64(b->value, 1, NULL), 0);
 }
 
 static int no_action(void *arg) {
@@ -144,21 +160,45 @@ static int no_action(void *arg) {
   return 0;
 }
 
+static void repair_barrier(board *b) {
+  if (!b->stop && mproc_barrier_broken(b->barrier))
+    CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
+}
+
+/* Broken when the other died in the action. */
 static void barrier_work(board *b, int self) {
   (void)self;
-  int r = mproc_barrier_wait_action(b->barrier, no_action, NULL, 100);
+  int r = mproc_barrier_wait_action(b->barrier, no_action, NULL, MPROC_FOREVER);
+  if (r < 0)
+    CHECK_EQ(r, MPROC_EBROKEN);
+  repair_barrier(b);
+}
+
+/* One who is alone at a barrier breaks it. */
+static void breaker_work(board *b, int self) {
+  (void)self;
+  int r = mproc_barrier_wait(b->barrier, 20);
   CHECK(r >= 0 || r == -ETIMEDOUT || r == MPROC_EBROKEN);
   if (r < 0)
     CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
 }
 
-static work *const works[] = {lock_work,    rlock_work,     rwlock_work, permit_work,
-                              tracked_work, condition_work, event_work,  barrier_work};
-enum { LOCK, RLOCK, RWLOCK, PERMIT, TRACKED, CONDITION, EVENT, BARRIER };
+static work *const works[] = {lock_work,      rlock_work, rwlock_work, permit_work,  tracked_work,
+                              condition_work, event_work, value_work,  barrier_work, breaker_work};
+enum { LOCK, RLOCK, RWLOCK, PERMIT, TRACKED, CONDITION, EVENT, VALUE, BARRIER, BREAKER };
 
+/* Nobody does these alone. */
+static bool takes_two(int number) {
+  return number == CONDITION || number == EVENT || number == VALUE || number == BARRIER;
+}
+
+/* A predecessor may have died with its event cleared, and the other's not set. */
 static int go_on(void *arg, size_t size) {
   const job *j = arg;
   (void)size;
+  while (j->is_next && !j->b->next_may_come)
+    sleep_ms(1);
+  CHECK_EQ(mproc_event_set(j->b->events[!j->self]), 0);
   while (!j->b->stop) {
     works[j->number](j->b, (int)j->self);
     j->b->rounds[j->self]++;
@@ -168,12 +208,33 @@ static int go_on(void *arg, size_t size) {
 
 static mproc_process *start_one(board *b, int number, int self, const char *point,
                                 const char *method) {
-  const job j = {b, (uintptr_t)number, self};
+  const job j = {b, (uintptr_t)number, self, false};
   if (point)
     setenv("MPROC_CRASH", point, 1);
   mproc_process *process = start_by(method, go_on, &j, sizeof j);
   unsetenv("MPROC_CRASH");
   return process;
+}
+
+/* It stands by, as a start takes its time. */
+static mproc_process *start_next(board *b, int number, const char *method) {
+  const job j = {b, (uintptr_t)number, 0, true};
+  return start_by(method, go_on, &j, sizeof j);
+}
+
+/* Whoever waits for one that has gone already is let go. */
+static void end_one(board *b, mproc_process *process) {
+  b->stop = 1;
+  while (mproc_process_join(process, 5) == -ETIMEDOUT) {
+    CHECK_OK(mproc_condition_acquire(b->condition, JOIN_MS));
+    CHECK_OK(mproc_condition_notify_all(b->condition));
+    CHECK_EQ(mproc_condition_release(b->condition), 0);
+    CHECK_EQ(mproc_event_set(b->events[0]), 0);
+    CHECK_EQ(mproc_event_set(b->events[1]), 0);
+    CHECK_EQ(mproc_value_add_int64(b->value, 2, NULL), 0);
+    CHECK_EQ(mproc_barrier_abort(b->barrier), 0);
+  }
+  check_exited(process, 0);
 }
 
 /* ---- dying ----------------------------------------------------------------------------------- */
@@ -194,34 +255,44 @@ static void await_rounds(const board *b, int self) {
   AWAIT(b->rounds[self] >= wanted);
 }
 
+/* What it takes two for, too, as far as one alone can tell. */
 static void check_all_work(board *b) {
-  for (int i = 0; i < (int)(sizeof works / sizeof works[0]); i++)
-    if (i != BARRIER)
-      works[i](b, 1);
+  for (int i = 0; i < CONDITION; i++)
+    works[i](b, 1);
+  accept(b, mproc_condition_acquire(b->condition, 0));
+  CHECK_EQ(mproc_condition_notify_all(b->condition), 0);
+  CHECK_EQ(mproc_condition_release(b->condition), 0);
+  CHECK_EQ(mproc_event_set(b->events[0]), 0);
+  CHECK_EQ(mproc_event_wait(b->events[0], 0), 0);
+  CHECK_EQ(mproc_value_add_int64(b->value, 1, NULL), 0);
   CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
+  CHECK_EQ(mproc_barrier_n_waiting(b->barrier), 0);
 }
 
 /* `alone`: the partner comes when the victim is dead. Else the victim is the first to use the
- * objects once, and once the second. */
+ * objects once, and once the second. What takes two goes on with another in the victim's place. */
 static void dies_at(const char *point, int number, bool alone) {
   begin();
   FOR_ALL_METHODS(method)
   for (int first = 0; first < 2; first++) {
     board *b = new_board();
-    mproc_process *victim = NULL, *partner = NULL;
+    mproc_process *partner = NULL;
+    mproc_process *next = takes_two(number) ? start_next(b, number, method) : NULL;
     if (!alone && !first)
       partner = start_one(b, number, 1, NULL, method);
-    victim = start_one(b, number, 0, point, method);
+    mproc_process *victim = start_one(b, number, 0, point, method);
     if (!alone && first)
       partner = start_one(b, number, 1, NULL, method);
     check_killed(victim, SIGKILL);
     if (alone)
       partner = start_one(b, number, 1, NULL, method);
     int64_t since = now_ms();
+    b->next_may_come = 1;
     await_rounds(b, 1);
     CHECK(UNDER_SANITIZER || test_under_valgrind() || now_ms() - since < SOON_MS);
-    b->stop = 1;
-    check_exited(partner, 0);
+    end_one(b, partner);
+    if (next)
+      end_one(b, next);
     check_all_work(b);
     free_board(b);
     drain_closed();
@@ -242,9 +313,8 @@ static void stops_at(const char *point, int number) {
   CHECK_EQ(kill((pid_t)mproc_process_pid(victim), SIGCONT), 0);
   await_rounds(b, 0);
   await_rounds(b, 1);
-  b->stop = 1;
-  check_exited(victim, 0);
-  check_exited(partner, 0);
+  end_one(b, victim);
+  end_one(b, partner);
   check_all_work(b);
   free_board(b);
 }
@@ -273,6 +343,10 @@ DIES(when_it_is_about_to_give_a_permit, "semaphore.gives", TRACKED)
 DIES(when_it_has_given_a_permit, "semaphore.given", TRACKED)
 DIES(when_it_has_given_a_plain_permit, "semaphore.given", PERMIT)
 DIES(in_a_turn, "turn.counted", TRACKED)
+DIES(when_it_has_set_an_event, "turn.counted", EVENT)
+DIES(when_it_has_woken_those_at_an_event, "notice.woken", EVENT)
+DIES(when_it_has_changed_a_value, "turn.counted", VALUE)
+DIES(when_it_lets_go_at_a_barrier, "turn.counted", BARRIER)
 DIES(before_it_tells_a_waiter, "condition.tells", CONDITION)
 DIES(when_it_has_told_a_waiter, "condition.told", CONDITION)
 DIES(when_it_stands_in_line, "condition.stands", CONDITION)
@@ -289,7 +363,7 @@ TEST_LIMIT(dies_with_a_roster_that_it_made, 60) {
 }
 
 TEST_LIMIT(dies_when_it_breaks_a_barrier, 60) {
-  dies_at("barrier.breaks", BARRIER, true);
+  dies_at("barrier.breaks", BREAKER, true);
 }
 
 /* The lock of a dead owner, whose finder dies as well. */
@@ -315,4 +389,63 @@ TEST_LIMIT(dies_when_it_finds_a_dead_owner, 60) {
     drain_closed();
     check_drained(&before, DRAIN_MS, method);
   }
+}
+
+/* ---- a sleeper whose wake-up dies ------------------------------------------------------------ */
+
+enum { AT_EVENT, AT_VALUE, AT_QUEUE, PLACES };
+
+static int sleep_at(void *arg, size_t size) {
+  const job *j = arg;
+  int64_t number;
+  char text[8];
+  (void)size;
+  j->b->sleeps = 1;
+  if (j->number == AT_EVENT)
+    CHECK_EQ(mproc_event_wait(j->b->events[0], MPROC_FOREVER), 0);
+  else if (j->number == AT_VALUE)
+    CHECK_EQ(mproc_value_wait_int64(j->b->value, 0, &number, MPROC_FOREVER), 0);
+  else
+    CHECK_EQ(mproc_queue_get(j->b->queue, text, sizeof text, NULL, MPROC_FOREVER), 0);
+  j->b->goes_on = 1;
+  return 0;
+}
+
+/* The change is there when it dies. */
+static int wake_at(void *arg, size_t size) {
+  const job *j = arg;
+  (void)size;
+  if (j->number == AT_EVENT)
+    return mproc_event_set(j->b->events[0]);
+  if (j->number == AT_VALUE)
+    return mproc_value_add_int64(j->b->value, 1, NULL);
+  return mproc_queue_put(j->b->queue, "text", 4, 0);
+}
+
+/* Nobody else comes by: the sleeper finds out by its own look. */
+static void wake_up_dies(int place, const char *method) {
+  board *b = new_board();
+  const job j = {b, (uintptr_t)place, 0, false};
+  mproc_process *sleeper = start_by(method, sleep_at, &j, sizeof j);
+  AWAIT(b->sleeps && state_of(mproc_process_pid(sleeper)) == 'S');
+  sleep_ms(10);
+  CHECK(!b->goes_on);
+  setenv("MPROC_CRASH", "turn.counted", 1);
+  mproc_process *victim = start_by(method, wake_at, &j, sizeof j);
+  unsetenv("MPROC_CRASH");
+  check_killed(victim, SIGKILL);
+  int64_t since = now_ms();
+  AWAIT(b->goes_on);
+  CHECK(UNDER_SANITIZER || test_under_valgrind() || now_ms() - since < SOON_MS);
+  check_exited(sleeper, 0);
+  free_board(b);
+  drain_closed();
+  check_drained(&before, DRAIN_MS, method);
+}
+
+TEST_LIMIT(dies_when_a_sleeper_is_to_be_woken, 60) {
+  begin();
+  FOR_ALL_METHODS(method)
+  for (int place = 0; place < PLACES; place++)
+    wake_up_dies(place, method);
 }
