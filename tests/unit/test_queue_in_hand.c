@@ -3,13 +3,15 @@
 #include "methods.h"
 #include "processes.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 enum { SOON_MS = 5000 };
 
 typedef struct board {
   mproc_queue *queue;
-  _Atomic int go;
+  int how;
+  _Atomic int go, release;
 } board;
 
 static board *new_board(const mproc_queue_options *options) {
@@ -272,6 +274,67 @@ EACH_METHOD(stopped_consumer_of_a_growing_queue_delays_nobody) {
       CHECK_EQ(number, 0);
     }
     CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), MPROC_ECLOSED);
+    free_board(b);
+  }
+}
+
+/* Its process goes on: as another program, or without the thread. */
+enum { BY_EXEC, BY_THREAD, GOING_ON };
+
+static void *take_two(void *arg) {
+  board *b = arg;
+  mproc_message message;
+  for (int i = 0; i < 2; i++) {
+    CHECK_EQ(mproc_queue_get_begin(b->queue, &message, 0), 0);
+    CHECK_EQ(*(const int *)message.data, i);
+  }
+  return NULL;
+}
+
+static int take_two_and_go_on(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  pthread_t thread;
+  (void)size;
+  if (b->how == BY_THREAD) {
+    CHECK_EQ(pthread_create(&thread, NULL, take_two, b), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    b->go = 1;
+    return sleep_for_long(NULL, 0);
+  }
+  take_two(b);
+  b->go = 1;
+  AWAIT(b->release);
+  execl("/bin/sleep", "sleep", "20", (char *)NULL);
+  return 1;
+}
+
+/* The messages are there again, and so is the place of each. */
+EACH_METHOD(messages_of_one_that_executes_or_whose_thread_ends) {
+  const mproc_queue_options options = {.capacity = 4};
+  for (int how = 0; how < GOING_ON; how++) {
+    board *b = new_board(&options);
+    mproc_queue_statistics statistics;
+    int number;
+    b->how = how;
+    for (int i = 0; i < 3; i++)
+      CHECK_EQ(mproc_queue_put(b->queue, &i, sizeof i, 0), 0);
+    mproc_process *child = start_by(method, take_two_and_go_on, &b, sizeof b);
+    AWAIT(b->go);
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+    CHECK_EQ(number, 2);
+    if (how == BY_EXEC)
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), -EAGAIN);
+    b->release = 1;
+    for (int i = 0; i < 2; i++) {
+      CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+      CHECK_EQ(number, i);
+    }
+    CHECK_EQ(mproc_queue_stats(b->queue, &statistics), 0);
+    CHECK_EQ(statistics.in_hand, 0);
+    CHECK_EQ(statistics.delivered_again, 2);
+    CHECK_EQ(mproc_queue_join(b->queue, 0), 0);
+    CHECK(!is_gone(mproc_process_pid(child)));
+    kill_child(child);
     free_board(b);
   }
 }

@@ -235,6 +235,59 @@ EACH_METHOD(dead_writer_is_told_to_all_until_repaired) {
   free_board(b);
 }
 
+/* Its process goes on: as another program, or without the thread. */
+enum { BY_EXEC = 2, BY_THREAD = 4 };
+
+static void *hold_in_thread(void *arg) {
+  board *b = arg;
+  CHECK_EQ(b->how & 1 ? mproc_rwlock_acquire_write(b->lock, 0)
+                      : mproc_rwlock_acquire_read(b->lock, 0),
+           0);
+  return NULL;
+}
+
+static int hold_and_go_on(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  pthread_t thread;
+  (void)size;
+  if (b->how & BY_THREAD) {
+    CHECK_EQ(pthread_create(&thread, NULL, hold_in_thread, b), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    b->go = 1;
+    return sleep_for_long(NULL, 0);
+  }
+  hold_in_thread(b);
+  b->go = 1;
+  AWAIT(b->release); /* others may look before the exec as well */
+  execl("/bin/sleep", "sleep", "20", (char *)NULL);
+  return 1;
+}
+
+EACH_METHOD(owner_that_executes_or_whose_thread_ends) {
+  for (int how = BY_EXEC; how < BY_EXEC + BY_THREAD; how++) {
+    board *b = new_board();
+    b->how = how;
+    bool writes = how & 1;
+    mproc_process *child = start_by(method, hold_and_go_on, &b, sizeof b);
+    AWAIT(b->go);
+    if (how & BY_EXEC)
+      CHECK_EQ(mproc_rwlock_acquire_write(b->lock, 0), -EAGAIN);
+    b->release = 1;
+    if (writes)
+      CHECK_EQ(mproc_rwlock_acquire_read(b->lock, SOON_MS), MPROC_OWNER_DIED);
+    else /* a reader has changed nothing */
+      CHECK_EQ(mproc_rwlock_acquire_write(b->lock, SOON_MS), 0);
+    CHECK_EQ(mproc_rwlock_release(b->lock), 0);
+    CHECK_EQ(mproc_rwlock_readers(b->lock), 0);
+    CHECK_EQ(mproc_rwlock_acquire_write(b->lock, 0), writes ? MPROC_OWNER_DIED : 0);
+    CHECK_EQ(mproc_rwlock_consistent(b->lock), writes ? 0 : -EINVAL);
+    CHECK_EQ(mproc_rwlock_release(b->lock), 0);
+    CHECK(!is_gone(mproc_process_pid(child)));
+    kill_child(child);
+    free_board(b);
+  }
+}
+
 /* A try is no wait, also for what a dead writer left. */
 TEST(try_finds_the_dead) {
   for (int how = 0; how < 2; how++) {

@@ -198,6 +198,55 @@ EACH_METHOD(tracked_permits_of_the_dead_come_back) {
   free_board(b);
 }
 
+/* Its process goes on: as another program, or without the thread. */
+enum { BY_EXEC, BY_THREAD, GOING_ON };
+
+static void *take_two(void *arg) {
+  board *b = arg;
+  CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), 0);
+  CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), 0);
+  return NULL;
+}
+
+static int take_two_and_go_on(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  pthread_t thread;
+  (void)size;
+  if (b->how == BY_THREAD) {
+    CHECK_EQ(pthread_create(&thread, NULL, take_two, b), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    b->go = 1;
+    return sleep_for_long(NULL, 0);
+  }
+  take_two(b);
+  b->go = 1;
+  CHECK_EQ(mproc_event_wait(b->event, SOON_MS), 0);
+  execl("/bin/sleep", "sleep", "20", (char *)NULL);
+  return 1;
+}
+
+EACH_METHOD(tracked_permits_of_one_that_executes_or_whose_thread_ends) {
+  for (int how = 0; how < GOING_ON; how++) {
+    board *b = new_board(3, &tracked);
+    b->how = how;
+    mproc_process *child = start_by(method, take_two_and_go_on, &b, sizeof b);
+    AWAIT(b->go);
+    CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), 0);
+    if (how == BY_EXEC)
+      CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), -EAGAIN);
+    CHECK_EQ(mproc_event_set(b->event), 0);
+    for (int i = 0; i < 2; i++)
+      CHECK_EQ(mproc_semaphore_acquire(b->semaphore, SOON_MS), MPROC_OWNER_DIED);
+    CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), -EAGAIN);
+    CHECK_EQ(mproc_semaphore_release(b->semaphore, 3), 0);
+    CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), 0); /* told once */
+    CHECK_EQ(mproc_semaphore_release(b->semaphore, 1), 0);
+    CHECK(!is_gone(mproc_process_pid(child)));
+    kill_child(child);
+    free_board(b);
+  }
+}
+
 static int wait_for_long(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;
