@@ -1,18 +1,10 @@
 /* Array: plain memory with a lock. */
 #include "base/error.h"
-#include "sync/lock.h"
+#include "sync/layout.h"
 
 #include "mproc/heap.h"
-#include "mproc/value.h"
 
 #include <errno.h>
-
-struct mproc_array {
-  mpx_object object;
-  mproc_lock *lock; /* creator */
-  size_t count, size;
-  void *items; /* apart: they go back to the heap at once, the object after a while */
-};
 
 int mproc_array_create(size_t count, size_t size, mproc_array **ret_array) {
   void *memory;

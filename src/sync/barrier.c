@@ -8,36 +8,9 @@
 #include "base/error.h"
 #include "os/crash_point.h"
 #include "sync/guard.h"
-#include "sync/object.h"
-#include "sync/roster.h"
-#include "sync/turn.h"
-
-#include "mproc/sync.h"
+#include "sync/layout.h"
 
 #include <errno.h>
-
-enum { WAITS, PASSED, BROKEN }; /* entry.word, written under the guard */
-
-/* The lowest bits of the state; the others count rounds, so that nobody breaks the next one for
- * his own.
- *   FILLING  others are awaited              to ACTING, OPENING (guard), BREAKING (anybody)
- *   ACTING   the last to come is in its action   to OPENING (the actor), BREAKING (anybody)
- *   OPENING  all may pass                    to FILLING (guard), when all are told
- *   BREAKING nobody may                      to IS_BROKEN (guard), when all are told
- *   IS_BROKEN                                to FILLING (guard), by a reset */
-enum { FILLING, ACTING, OPENING, BREAKING, IS_BROKEN, PHASE = 7, ROUND = 8 };
-
-struct mproc_barrier {
-  mpx_object object;
-  mpx_turn turn;
-  mpx_mutex guard;
-  mpx_roster arrived; /* entry.count: what wait returns, right once the state is not FILLING */
-  _Atomic uint32_t state;
-  int32_t parties;          /* creator */
-  int32_t come;             /* guard: this round's entries; some may be of the dead, or free */
-  uint32_t next;            /* guard: how many numbers were given in this round */
-  _Atomic mpx_thread actor; /* guard, before ACTING */
-};
 
 static uint32_t state_of(const mproc_barrier *barrier) {
   /* acquire: pairs with the release in change */
@@ -45,12 +18,12 @@ static uint32_t state_of(const mproc_barrier *barrier) {
 }
 
 static uint32_t phase_of(const mproc_barrier *barrier) {
-  return state_of(barrier) & PHASE;
+  return state_of(barrier) & MPX_PHASE;
 }
 
 static bool change(mproc_barrier *barrier, uint32_t seen, uint32_t phase) {
   return atomic_compare_exchange_strong_explicit(&barrier->state, &seen,
-                                                 (seen & ~(uint32_t)PHASE) | phase,
+                                                 (seen & ~(uint32_t)MPX_PHASE) | phase,
                                                  memory_order_acq_rel, memory_order_relaxed);
 }
 
@@ -71,31 +44,32 @@ int mproc_barrier_create(int parties, mproc_barrier **ret_barrier) {
 /* ---- under the guard ------------------------------------------------------------------------- */
 
 static void begin_round(mproc_barrier *barrier) {
-  uint32_t round = state_of(barrier) & ~(uint32_t)PHASE;
-  atomic_store_explicit(&barrier->state, (round + ROUND) | FILLING, memory_order_release);
+  uint32_t round = state_of(barrier) & ~(uint32_t)MPX_PHASE;
+  atomic_store_explicit(&barrier->state, (round + MPX_ROUND) | MPX_FILLING, memory_order_release);
 }
 
 static bool waits(const mpx_entry *entry) {
   /* acquire: pairs with the release in settle */
-  return atomic_load_explicit(&entry->word, memory_order_acquire) == WAITS;
+  return atomic_load_explicit(&entry->word, memory_order_acquire) == MPX_WAITS;
 }
 
 /* What was decided is told to all; a death in the middle leaves that to the next. */
 static void settle(mproc_barrier *barrier) {
   uint32_t phase = phase_of(barrier);
-  if (phase != OPENING && phase != BREAKING)
+  if (phase != MPX_OPENING && phase != MPX_BREAKING)
     return;
   for (mpx_entry *entry = NULL; (entry = mpx_roster_next(&barrier->arrived, entry));)
     if (waits(entry)) {
-      atomic_store_explicit(&entry->word, phase == OPENING ? PASSED : BROKEN, memory_order_release);
+      atomic_store_explicit(&entry->word, phase == MPX_OPENING ? MPX_PASSED : MPX_BROKEN,
+                            memory_order_release);
       MPROC_CRASH_POINT("barrier.told_one");
     }
   barrier->come = 0;
   barrier->next = 0;
-  if (phase == OPENING)
+  if (phase == MPX_OPENING)
     begin_round(barrier);
   else
-    (void)change(barrier, state_of(barrier), IS_BROKEN);
+    (void)change(barrier, state_of(barrier), MPX_IS_BROKEN);
   mpx_turn_next(&barrier->turn, MPX_TURN_ALL);
 }
 
@@ -104,7 +78,7 @@ static void break_it(mproc_barrier *barrier) {
   do {
     settle(barrier); /* what was decided before stays so */
     seen = state_of(barrier);
-  } while (!change(barrier, seen, BREAKING));
+  } while (!change(barrier, seen, MPX_BREAKING));
   MPROC_CRASH_POINT("barrier.breaks");
   settle(barrier);
 }
@@ -163,10 +137,10 @@ static bool actor_is_dead(const mproc_barrier *barrier) {
 /* Under the guard, until the last round's action is over. */
 static int await_room(mproc_barrier *barrier, const party *one) {
   uint32_t seen;
-  while (((seen = state_of(barrier)) & PHASE) == ACTING) {
+  while (((seen = state_of(barrier)) & MPX_PHASE) == MPX_ACTING) {
     uint32_t turn = mpx_turn_prepare(&barrier->turn);
     if (actor_is_dead(barrier))
-      (void)change(barrier, seen, BREAKING);
+      (void)change(barrier, seen, MPX_BREAKING);
     if (state_of(barrier) != seen)
       continue;
     unlock(barrier);
@@ -202,7 +176,7 @@ static int arrive(mproc_barrier *barrier, party *one) {
     return r;
   one->is_last =
       barrier->come + 1 == barrier->parties && count_waiting(barrier) + 1 == barrier->parties;
-  if (phase_of(barrier) != FILLING)
+  if (phase_of(barrier) != MPX_FILLING)
     r = say_broken();
   else if (one->deadline == 0 && !one->is_last)
     r = OUT_OF_TIME;
@@ -228,22 +202,22 @@ static int arrive(mproc_barrier *barrier, party *one) {
 static uint32_t outcome(const mproc_barrier *barrier, const party *one, uint32_t *ret_state) {
   *ret_state = state_of(barrier);
   uint32_t word = atomic_load_explicit(&one->entry->word, memory_order_acquire);
-  if (word != WAITS)
+  if (word != MPX_WAITS)
     return word;
-  switch (*ret_state & PHASE) {
-  case OPENING:
-    return PASSED;
-  case BREAKING:
-    return BROKEN;
+  switch (*ret_state & MPX_PHASE) {
+  case MPX_OPENING:
+    return MPX_PASSED;
+  case MPX_BREAKING:
+    return MPX_BROKEN;
   default:
-    return WAITS;
+    return MPX_WAITS;
   }
 }
 
 static int leave(const party *one, uint32_t how) {
-  int index = how == PASSED ? (int)one->entry->count : 0;
+  int index = how == MPX_PASSED ? (int)one->entry->count : 0;
   mpx_entry_free(one->entry);
-  return how == PASSED ? index : say_broken();
+  return how == MPX_PASSED ? index : say_broken();
 }
 
 /* The last to come, with the guard held; lets go of it. */
@@ -251,12 +225,13 @@ static int lead(mproc_barrier *barrier, const party *one, int (*action)(void *),
   uint32_t state = state_of(barrier);
   int result = 0;
   atomic_store_explicit(&barrier->actor, one->self, memory_order_relaxed);
-  bool has_guard = !change(barrier, state, action ? ACTING : OPENING) || !action;
+  bool has_guard = !change(barrier, state, action ? MPX_ACTING : MPX_OPENING) || !action;
   if (!has_guard) {
     unlock(barrier);
     MPROC_CRASH_POINT("barrier.acts");
     result = action(arg); /* meanwhile somebody may break it, or have the guard */
-    (void)change(barrier, (state & ~(uint32_t)PHASE) | ACTING, result < 0 ? BREAKING : OPENING);
+    (void)change(barrier, (state & ~(uint32_t)MPX_PHASE) | MPX_ACTING,
+                 result < 0 ? MPX_BREAKING : MPX_OPENING);
   }
   MPROC_CRASH_POINT("barrier.opens");
   mpx_turn_next(&barrier->turn, MPX_TURN_ALL);
@@ -274,17 +249,17 @@ static int follow(mproc_barrier *barrier, party *one) {
   for (;;) {
     uint32_t state, turn = mpx_turn_prepare(&barrier->turn);
     uint32_t how = outcome(barrier, one, &state);
-    if (how != WAITS)
+    if (how != MPX_WAITS)
       return leave(one, how);
     MPROC_CRASH_POINT("barrier.waits");
     bool in_time = true, breaks = false;
-    if ((state & PHASE) == ACTING) {
+    if ((state & MPX_PHASE) == MPX_ACTING) {
       one->deadline = MPX_NEVER; /* all were here in time */
       breaks = actor_is_dead(barrier);
     }
     if (!breaks)
       in_time = mpx_turn_sleep(&barrier->turn, turn, one->deadline);
-    if ((!breaks && in_time) || !change(barrier, state, BREAKING))
+    if ((!breaks && in_time) || !change(barrier, state, MPX_BREAKING))
       continue;
     MPROC_CRASH_POINT("barrier.gives_up");
     mpx_turn_next(&barrier->turn, MPX_TURN_ALL);
@@ -365,7 +340,7 @@ int mproc_barrier_n_waiting(const mproc_barrier *barrier) {
 int mproc_barrier_broken(const mproc_barrier *barrier) {
   mpx_thread self;
   int r = mpx_object_enter(barrier, MPX_KIND_BARRIER, &self);
-  return r < 0 ? r : phase_of(barrier) == BREAKING || phase_of(barrier) == IS_BROKEN;
+  return r < 0 ? r : phase_of(barrier) == MPX_BREAKING || phase_of(barrier) == MPX_IS_BROKEN;
 }
 
 /* Who was let go a moment ago goes in a moment; as pthread_barrier_destroy this waits for it. */

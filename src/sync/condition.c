@@ -12,30 +12,13 @@
 #include "base/error.h"
 #include "os/crash_point.h"
 #include "sync/guard.h"
-#include "sync/lock.h"
-#include "sync/roster.h"
+#include "sync/layout.h"
 
 #include "mproc/heap.h"
-#include "mproc/sync.h"
 
 #include <errno.h>
 
-/* entry.word, by CAS from WAITS: TOLD and HEIR (told what a dead one had been told) under the
- * guard, LEFT by its thread, whose time is over. That one needs no guard, so that nobody who is
- * stopped under it keeps a waiter from leaving. */
-enum { WAITS, TOLD, HEIR, LEFT };
-
 enum { NOT_TOLD = MPROC_OWNER_DIED + 1 };
-
-struct mproc_condition {
-  mpx_object object;
-  mpx_mutex guard;    /* of the number, of who comes and who is told */
-  mpx_roster waiters; /* entry.number: the order; entry.news: the notification that it was told */
-  uint64_t next_number;
-  mproc_lock *lock; /* creator: one of the two */
-  mproc_rlock *rlock;
-  bool has_own; /* creator: the RLock goes with us */
-};
 
 int mproc_condition_create(const mproc_condition_options *options,
                            mproc_condition **ret_condition) {
@@ -118,7 +101,7 @@ static uint32_t word_of(const mpx_entry *entry) {
 
 static bool is_told(const mpx_entry *entry) {
   uint32_t word = word_of(entry);
-  return word == TOLD || word == HEIR;
+  return word == MPX_TOLD || word == MPX_HEIR;
 }
 
 static uint64_t news_of(const mpx_entry *entry) {
@@ -129,7 +112,7 @@ static uint64_t news_of(const mpx_entry *entry) {
 static mpx_entry *find_oldest(mproc_condition *condition) {
   mpx_entry *oldest = NULL;
   for (mpx_entry *entry = NULL; (entry = mpx_roster_next(&condition->waiters, entry));) {
-    if (word_of(entry) != WAITS || (oldest && entry->number > oldest->number))
+    if (word_of(entry) != MPX_WAITS || (oldest && entry->number > oldest->number))
       continue;
     if (mpx_entry_is_dead(entry))
       mpx_entry_free(entry);
@@ -149,7 +132,7 @@ static bool tell(mproc_condition *condition, uint32_t how, uint64_t news) {
       return false;
     atomic_store_explicit(&entry->news, news, memory_order_relaxed);
     MPROC_CRASH_POINT("condition.tells");
-    seen = WAITS; /* release: pairs with the acquire in word_of */
+    seen = MPX_WAITS; /* release: pairs with the acquire in word_of */
   } while (!atomic_compare_exchange_strong_explicit(&entry->word, &seen, how, memory_order_release,
                                                     memory_order_relaxed));
   MPROC_CRASH_POINT("condition.told");
@@ -172,7 +155,7 @@ static void pass_on(mproc_condition *condition) {
     if (!mpx_entry_is_dead(entry))
       continue;
     if (is_told(entry) && !has_heir(condition, entry) && mpx_entry_thread(entry) != 0)
-      (void)tell(condition, HEIR, news_of(entry));
+      (void)tell(condition, MPX_HEIR, news_of(entry));
     MPROC_CRASH_POINT("condition.passed_on");
     mpx_entry_free(entry);
   }
@@ -186,7 +169,7 @@ static int notify(mproc_condition *condition, int count) {
   if (r < 0)
     return r;
   pass_on(condition);
-  while (told < count && tell(condition, TOLD, condition->next_number++))
+  while (told < count && tell(condition, MPX_TOLD, condition->next_number++))
     told++;
   mpx_guard_unlock(&condition->guard);
   return told;
@@ -228,9 +211,9 @@ static void look_after_others(mproc_condition *condition, mpx_thread self) {
 static void await_word(mproc_condition *condition, mpx_entry *entry, mpx_thread self,
                        int64_t deadline) {
   int64_t looked = mpx_os_now();
-  for (bool in_time = true; in_time && word_of(entry) == WAITS;) {
+  for (bool in_time = true; in_time && word_of(entry) == MPX_WAITS;) {
     MPROC_CRASH_POINT("condition.waits");
-    in_time = mpx_sleep(&entry->word, WAITS, deadline);
+    in_time = mpx_sleep(&entry->word, MPX_WAITS, deadline);
     MPROC_CRASH_POINT("condition.woken");
     int64_t now = mpx_os_now();
     if (in_time && now - looked < MPX_LOOK_NS)
@@ -243,10 +226,10 @@ static void await_word(mproc_condition *condition, mpx_entry *entry, mpx_thread 
 /* The lock is held again: from now on nobody else needs to know what we were told. Without the
  * guard, so that nobody can keep us here. Returns whether we were told. */
 static bool step_out(mproc_condition *condition, mpx_entry *own) {
-  uint32_t seen = WAITS;
-  bool told = !atomic_compare_exchange_strong_explicit(&own->word, &seen, LEFT,
+  uint32_t seen = MPX_WAITS;
+  bool told = !atomic_compare_exchange_strong_explicit(&own->word, &seen, MPX_LEFT,
                                                        memory_order_acquire, memory_order_acquire);
-  if (seen == HEIR)
+  if (seen == MPX_HEIR)
     for (mpx_entry *entry = NULL; (entry = mpx_roster_next(&condition->waiters, entry));) {
       /* read first: an entry that became another's since then is not freed */
       mpx_thread thread = mpx_entry_thread(entry);
@@ -266,6 +249,8 @@ static int wait_until(mproc_condition *condition, mpx_thread self, int64_t deadl
   if (r < 0)
     return r;
   MPROC_CRASH_POINT("condition.stands");
+  if (condition->rlock)
+    condition->rlock->depth = 1; /* as any release leaves it */
   mpx_mutex_unlock_own(mutex);
   await_word(condition, entry, self, deadline);
   r = mpx_mutex_lock_until(mutex, self, MPX_NEVER);

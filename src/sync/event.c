@@ -1,20 +1,9 @@
 /* Event: a flag to wait for. */
 #include "sync/event.h"
 #include "base/error.h"
-#include "sync/object.h"
-
-#include "mproc/sync.h"
+#include "sync/layout.h"
 
 #include <errno.h>
-
-/* Counts how often it was set, so that who waits notices a set that is cleared at once. */
-enum { IS_SET = 1, STEP = 2 };
-
-struct mproc_event {
-  mpx_object object;
-  _Atomic uint32_t state; /* by CAS, any thread; release on set, acquire in wait and is_set */
-  mpx_notice notice;
-};
 
 int mproc_event_create(mproc_event **ret_event) {
   void *event;
@@ -32,8 +21,9 @@ int mproc_event_set(mproc_event *event) {
   if (r < 0)
     return r;
   uint32_t seen = atomic_load_explicit(&event->state, memory_order_relaxed);
-  while (!(seen & IS_SET) &&
-         !atomic_compare_exchange_weak(&event->state, &seen, (seen + STEP) | IS_SET))
+  while (!(seen & MPX_EVENT_IS_SET) &&
+         !atomic_compare_exchange_weak(&event->state, &seen,
+                                       (seen + MPX_EVENT_STEP) | MPX_EVENT_IS_SET))
     ;
   mpx_notice_next(&event->notice, MPX_TURN_ALL);
   return 0;
@@ -42,18 +32,18 @@ int mproc_event_set(mproc_event *event) {
 int mproc_event_clear(mproc_event *event) {
   int r = mpx_object_check(event, MPX_KIND_EVENT);
   if (r == 0)
-    atomic_fetch_and(&event->state, ~(uint32_t)IS_SET);
+    atomic_fetch_and(&event->state, ~(uint32_t)MPX_EVENT_IS_SET);
   return r;
 }
 
 int mproc_event_is_set(const mproc_event *event) {
   int r = mpx_object_check(event, MPX_KIND_EVENT);
-  return r < 0 ? r : (int)(atomic_load(&event->state) & IS_SET);
+  return r < 0 ? r : (int)(atomic_load(&event->state) & MPX_EVENT_IS_SET);
 }
 
 static int wait_for_change(mproc_event *event, int timeout_ms) {
   uint32_t first = atomic_load(&event->state);
-  if (first & IS_SET)
+  if (first & MPX_EVENT_IS_SET)
     return 0;
   if (timeout_ms == 0)
     return mpx_timeout_fail(timeout_ms, "the event is not set");

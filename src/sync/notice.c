@@ -20,11 +20,14 @@ mpx_thread mpx_notice_process(mpx_member member) {
   return (member >> 32) << SLOT_SHIFT | (member & UINT32_MAX) << GENERATION_SHIFT | IS_PROCESS;
 }
 
+mpx_member mpx_notice_member(mpx_thread owner) {
+  return owner & IS_PROCESS ? owner >> SLOT_SHIFT << 32 | (uint32_t)(owner >> GENERATION_SHIFT) : 0;
+}
+
 static bool is_dead(mpx_thread owner) {
   mpx_header *header = mpx_family_header();
-  mpx_member member = owner >> SLOT_SHIFT << 32 | (uint32_t)(owner >> GENERATION_SHIFT);
-  return owner & IS_PROCESS ? mpx_member_is_dead(header, member)
-                            : mpx_thread_is_dead(header, owner);
+  mpx_member member = mpx_notice_member(owner);
+  return member ? mpx_member_is_dead(header, member) : mpx_thread_is_dead(header, owner);
 }
 
 /* Whether somebody is left; the dead are forgotten. */

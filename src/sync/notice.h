@@ -42,6 +42,8 @@ static inline void mpx_notice_next(mpx_notice *notice, int count) {
 int mpx_notice_listen(mpx_notice *notice, mpx_thread self, mpx_thread owner, uint32_t bell,
                       mpx_entry **ret_entry);
 mpx_thread mpx_notice_process(mpx_member member);
+/* The process of such a name; 0 for a thread's. */
+mpx_member mpx_notice_member(mpx_thread owner);
 
 /* Before each look: what changes after it rings. */
 static inline void mpx_notice_prepare(mpx_notice *notice) {

@@ -8,13 +8,11 @@
 
 #include <string.h>
 
-/* So that a chunk fills a size class, whose blocks are aligned to their size. */
-enum { CHUNK_SIZE = 512 };
 MPX_STATIC_ASSERT(sizeof(mpx_entry) == 32, "an entry lies in one cache line");
-MPX_STATIC_ASSERT(sizeof(mpx_chunk) <= CHUNK_SIZE, "a chunk fits its size class");
+MPX_STATIC_ASSERT(sizeof(mpx_chunk) <= MPX_CHUNK_SIZE, "a chunk fits its size class");
 
 static mpx_chunk *chunk_of(const mpx_entry *entry) {
-  return (mpx_chunk *)((uintptr_t)entry & ~(uintptr_t)(CHUNK_SIZE - 1));
+  return (mpx_chunk *)((uintptr_t)entry & ~(uintptr_t)(MPX_CHUNK_SIZE - 1));
 }
 
 /* The first entry from `from` on that is free, or counts. */
@@ -33,11 +31,11 @@ static mpx_chunk *first_of(const mpx_roster *roster) {
 
 /* Owned until it is in the list: a death leaves it to the reaper, or in its place. */
 static mpx_chunk *add_chunk(mpx_roster *roster) {
-  mpx_chunk *chunk = mproc_heap_alloc_owned(CHUNK_SIZE);
+  mpx_chunk *chunk = mproc_heap_alloc_owned(MPX_CHUNK_SIZE);
   if (!chunk)
     return NULL;
-  mpx_assert((uintptr_t)chunk % CHUNK_SIZE == 0);
-  memset(chunk, 0, CHUNK_SIZE);
+  mpx_assert((uintptr_t)chunk % MPX_CHUNK_SIZE == 0);
+  memset(chunk, 0, MPX_CHUNK_SIZE);
   chunk->next = first_of(roster);
   MPROC_CRASH_POINT("roster.chunk");
   (void)mproc_heap_share(chunk);

@@ -19,7 +19,10 @@ typedef struct mpx_entry {
   _Atomic uint32_t word;     /* the same */
 } mpx_entry;
 
-enum { MPX_CHUNK_ENTRIES = 15 };
+enum {
+  MPX_CHUNK_ENTRIES = 15,
+  MPX_CHUNK_SIZE = 512 /* a size class, whose blocks are aligned to their size */
+};
 
 typedef struct mpx_chunk {
   mpx_entry entries[MPX_CHUNK_ENTRIES];

@@ -3,20 +3,10 @@
 #include "base/error.h"
 #include "os/crash_point.h"
 #include "sync/guard.h"
-#include "sync/object.h"
+#include "sync/layout.h"
 #include "sync/owner.h"
-#include "sync/roster.h"
-#include "sync/turn.h"
 
 #include <errno.h>
-
-struct mproc_rwlock {
-  mpx_object object;
-  mpx_mutex guard;    /* of who comes in, and of a writer's look at who is in */
-  mpx_mutex writer;   /* also held by one who waits for readers to go */
-  mpx_roster readers; /* entry.count: how often its thread reads */
-  mpx_turn turn;      /* a reader went */
-};
 
 int mproc_rwlock_create(mproc_rwlock **ret_rwlock) {
   void *rwlock;

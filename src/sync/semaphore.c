@@ -1,27 +1,13 @@
 /* Semaphore: a number of permits. Tracked, each permit is a word that says who has it. */
 #include "base/error.h"
 #include "os/crash_point.h"
-#include "sync/object.h"
-#include "sync/turn.h"
-
-#include "mproc/sync.h"
+#include "sync/layout.h"
 
 #include <errno.h>
 
-enum { MOST = 1 << 30, MOST_TRACKED = 4096 };
-
-struct mproc_semaphore {
-  mpx_object object;
-  int32_t first;               /* creator: what it began with */
-  bool bounded, tracked;       /* creator */
-  _Atomic int32_t value;       /* what is left, by CAS; of a tracked one unused */
-  mpx_turn turn;               /* a permit was given back */
-  _Atomic mpx_thread owners[]; /* of tracked permits, by CAS: 0 is one that is left */
-};
-
 static int check_options(int value, const mproc_semaphore_options *options) {
   int r = mpx_check_reserved(options->reserved, "mproc_semaphore_options");
-  int most = options->tracked ? MOST_TRACKED : MOST;
+  int most = options->tracked ? MPX_SEMAPHORE_MOST_TRACKED : MPX_SEMAPHORE_MOST;
   if (r == 0 && (value < 0 || value > most))
     r = mpx_fail(-EINVAL, "a%s semaphore has 0 to %d permits, not %d",
                  options->tracked ? " tracked" : "", most, value);
@@ -126,7 +112,7 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
 /* ---- giving ---------------------------------------------------------------------------------- */
 
 static int give_counted(mproc_semaphore *semaphore, int count) {
-  int32_t most = semaphore->bounded ? semaphore->first : MOST;
+  int32_t most = semaphore->bounded ? semaphore->first : MPX_SEMAPHORE_MOST;
   int32_t seen = atomic_load_explicit(&semaphore->value, memory_order_relaxed);
   do
     if (count > most - seen)

@@ -1,21 +1,9 @@
 /* Value: one atomic word that knows its type. */
-#include "mproc/value.h"
-
 #include "base/error.h"
-#include "sync/object.h"
-#include "sync/turn.h"
+#include "sync/layout.h"
 
 #include <errno.h>
 #include <string.h>
-
-enum { INT64, DOUBLE, POINTER };
-
-struct mproc_value {
-  mpx_object object;
-  uint32_t type; /* creator */
-  _Atomic uint64_t bits;
-  mpx_turn turn; /* it was changed */
-};
 
 static int create(uint32_t type, uint64_t bits, mproc_value **ret_value) {
   void *memory;
@@ -68,25 +56,25 @@ static int compare_exchange(mproc_value *value, uint32_t type, uint64_t *expecte
 /* ---- int64 ----------------------------------------------------------------------------------- */
 
 int mproc_value_create_int64(int64_t first, mproc_value **ret_value) {
-  return create(INT64, (uint64_t)first, ret_value);
+  return create(MPX_VALUE_INT64, (uint64_t)first, ret_value);
 }
 
 int mproc_value_get_int64(const mproc_value *value, int64_t *ret_number) {
   uint64_t bits;
   int r = mpx_check_not_null(ret_number, "ret_number");
   if (r == 0)
-    r = get(value, INT64, &bits);
+    r = get(value, MPX_VALUE_INT64, &bits);
   if (r == 0)
     *ret_number = (int64_t)bits;
   return r;
 }
 
 int mproc_value_set_int64(mproc_value *value, int64_t number) {
-  return set(value, INT64, (uint64_t)number);
+  return set(value, MPX_VALUE_INT64, (uint64_t)number);
 }
 
 int mproc_value_add_int64(mproc_value *value, int64_t number, int64_t *ret_before) {
-  int r = check(value, INT64);
+  int r = check(value, MPX_VALUE_INT64);
   if (r < 0)
     return r;
   uint64_t before = atomic_fetch_add(&value->bits, (uint64_t)number);
@@ -101,7 +89,7 @@ int mproc_value_compare_exchange_int64(mproc_value *value, int64_t *expected, in
   if (r < 0)
     return r;
   uint64_t bits = (uint64_t)*expected;
-  r = compare_exchange(value, INT64, &bits, (uint64_t)wanted);
+  r = compare_exchange(value, MPX_VALUE_INT64, &bits, (uint64_t)wanted);
   if (r >= 0)
     *expected = (int64_t)bits;
   return r;
@@ -111,7 +99,7 @@ static int wait_for_change(mproc_value *value, uint64_t seen, uint64_t *ret_bits
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&value->turn);
-    int r = get(value, INT64, ret_bits);
+    int r = get(value, MPX_VALUE_INT64, ret_bits);
     if (r < 0 || *ret_bits != seen)
       return r;
     if (!mpx_turn_sleep(&value->turn, turn, deadline))
@@ -147,25 +135,25 @@ static double double_of(uint64_t bits) {
 }
 
 int mproc_value_create_double(double first, mproc_value **ret_value) {
-  return create(DOUBLE, bits_of(first), ret_value);
+  return create(MPX_VALUE_DOUBLE, bits_of(first), ret_value);
 }
 
 int mproc_value_get_double(const mproc_value *value, double *ret_number) {
   uint64_t bits;
   int r = mpx_check_not_null(ret_number, "ret_number");
   if (r == 0)
-    r = get(value, DOUBLE, &bits);
+    r = get(value, MPX_VALUE_DOUBLE, &bits);
   if (r == 0)
     *ret_number = double_of(bits);
   return r;
 }
 
 int mproc_value_set_double(mproc_value *value, double number) {
-  return set(value, DOUBLE, bits_of(number));
+  return set(value, MPX_VALUE_DOUBLE, bits_of(number));
 }
 
 int mproc_value_add_double(mproc_value *value, double number, double *ret_before) {
-  int r = check(value, DOUBLE);
+  int r = check(value, MPX_VALUE_DOUBLE);
   if (r < 0)
     return r;
   uint64_t before = atomic_load(&value->bits);
@@ -193,14 +181,14 @@ static int check_pointer(const void *pointer) {
 
 int mproc_value_create_pointer(void *first, mproc_value **ret_value) {
   int r = check_pointer(first);
-  return r < 0 ? r : create(POINTER, (uintptr_t)first, ret_value);
+  return r < 0 ? r : create(MPX_VALUE_POINTER, (uintptr_t)first, ret_value);
 }
 
 int mproc_value_get_pointer(const mproc_value *value, void **ret_pointer) {
   uint64_t bits;
   int r = mpx_check_not_null(ret_pointer, "ret_pointer");
   if (r == 0)
-    r = get(value, POINTER, &bits);
+    r = get(value, MPX_VALUE_POINTER, &bits);
   if (r == 0)
     *ret_pointer = (void *)(uintptr_t)bits;
   return r;
@@ -208,7 +196,7 @@ int mproc_value_get_pointer(const mproc_value *value, void **ret_pointer) {
 
 int mproc_value_set_pointer(mproc_value *value, void *pointer) {
   int r = check_pointer(pointer);
-  return r < 0 ? r : set(value, POINTER, (uintptr_t)pointer);
+  return r < 0 ? r : set(value, MPX_VALUE_POINTER, (uintptr_t)pointer);
 }
 
 int mproc_value_compare_exchange_pointer(mproc_value *value, void **expected, void *wanted) {
@@ -218,7 +206,7 @@ int mproc_value_compare_exchange_pointer(mproc_value *value, void **expected, vo
   if (r < 0)
     return r;
   uint64_t bits = (uintptr_t)*expected;
-  r = compare_exchange(value, POINTER, &bits, (uintptr_t)wanted);
+  r = compare_exchange(value, MPX_VALUE_POINTER, &bits, (uintptr_t)wanted);
   if (r >= 0)
     *expected = (void *)(uintptr_t)bits;
   return r;
