@@ -7,24 +7,15 @@
 
 #include <errno.h>
 
-enum { DEFAULT_CAPACITY = 64, BOTH = 3 };
+enum { DEFAULT_CAPACITY = 64 };
 
-/* In one block. */
-typedef struct pipe_block {
-  _Alignas(64) mproc_connection first;
-  _Alignas(64) mproc_connection second;
-  /* a bit for each end, by whoever has closed it, last of all; who sets the last one frees the
-   * block */
-  _Atomic uint32_t closed;
-} pipe_block;
-
-static pipe_block *block_of(mproc_connection *end, uint32_t *ret_bit) {
+static mpx_pipe_block *block_of(mproc_connection *end, uint32_t *ret_bit) {
   bool is_first = end < end->other;
-  *ret_bit = is_first ? 1 : 2;
-  return (pipe_block *)(void *)(is_first ? end : end->other);
+  *ret_bit = is_first ? MPX_PIPE_FIRST : MPX_PIPE_SECOND;
+  return (mpx_pipe_block *)(void *)(is_first ? end : end->other);
 }
 
-static int make_queues(const mproc_pipe_options *o, pipe_block *block) {
+static int make_queues(const mproc_pipe_options *o, mpx_pipe_block *block) {
   const mproc_queue_options options = {.capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY,
                                        .message_size = o->message_size};
   mproc_queue *back = NULL;
@@ -53,10 +44,10 @@ int mproc_pipe_create(const mproc_pipe_options *options, mproc_connection **ret_
   if (r == 0)
     r = mpx_check_reserved(o->reserved, "mproc_pipe_options");
   if (r == 0)
-    r = mpx_object_alloc(sizeof(pipe_block), &memory);
+    r = mpx_object_alloc(sizeof(mpx_pipe_block), &memory);
   if (r != 0)
     return r;
-  pipe_block *block = memory;
+  mpx_pipe_block *block = memory;
   r = make_queues(o, block);
   if (r < 0) {
     (void)mproc_heap_free(memory);
@@ -246,7 +237,7 @@ static bool is_waited_in(mproc_connection *connection) {
          (connection->out && mpx_notice_is_used(&connection->out->not_full));
 }
 
-static void free_pipe(pipe_block *block) {
+static void free_pipe(mpx_pipe_block *block) {
   (void)mproc_queue_destroy(block->first.in);
   (void)mproc_queue_destroy(block->first.out);
   atomic_store_explicit(&block->second.object.kind, 0, memory_order_relaxed);
@@ -276,14 +267,14 @@ int mproc_connection_close(mproc_connection *connection) {
   if (is_waited_in(connection))
     return mpx_fail(-EBUSY, "a thread waits in the connection");
   uint32_t bit;
-  pipe_block *block = block_of(connection, &bit);
+  mpx_pipe_block *block = block_of(connection, &bit);
   if (!takes_closing(connection))
     return mpx_fail(MPROC_ECLOSED, "the connection is being closed already");
-  uint32_t bits = inherits_closing(connection->other) ? BOTH : bit;
+  uint32_t bits = inherits_closing(connection->other) ? MPX_PIPE_BOTH : bit;
   close_queues(connection);
   MPROC_CRASH_POINT("connection.closed");
   uint32_t before = atomic_fetch_or(&block->closed, bits);
-  if (before != BOTH && (before | bits) == BOTH)
+  if (before != MPX_PIPE_BOTH && (before | bits) == MPX_PIPE_BOTH)
     free_pipe(block);
   return 0;
 }

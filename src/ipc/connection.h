@@ -21,6 +21,18 @@ struct mproc_connection {
   mpx_handover incoming;
 };
 
+/* Of mpx_pipe_block.closed. */
+enum { MPX_PIPE_FIRST = 1, MPX_PIPE_SECOND = 2, MPX_PIPE_BOTH = 3 };
+
+/* Both ends. */
+typedef struct mpx_pipe_block {
+  _Alignas(64) mproc_connection first;
+  _Alignas(64) mproc_connection second;
+  /* a bit for each end, by whoever has closed it, last of all; who sets the last one frees the
+   * block */
+  _Atomic uint32_t closed;
+} mpx_pipe_block;
+
 /* A connection as the caller's from now on. */
 int mpx_connection_use(mproc_connection *connection, mpx_thread *ret_self);
 /* The same for a function that sends, or receives, and may wait. -EBADF: not at this end. */
@@ -31,5 +43,9 @@ void mpx_connection_look(mproc_connection *connection);
 /* Whether the other end is closed, or its process has ended. */
 bool mpx_connection_is_over(mproc_connection *connection);
 int mpx_connection_say_over(void);
+
+/* Compares everything of the pipe of which this is an open end, its queues too, for tests; as the
+ * checks of sync/check.h. */
+int mpx_connection_check(const mproc_connection *connection);
 
 #endif

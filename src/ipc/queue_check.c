@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "ipc/queue.h"
 #include "mproc/heap.h"
+#include "sync/check.h"
 
 #include <errno.h>
 
@@ -84,5 +85,9 @@ int mpx_queue_check(mproc_queue *queue) {
     if (r < 0)
       return r;
   }
+  if (r == 0)
+    r = mpx_notice_check(&queue->not_full);
+  if (r == 0)
+    r = mpx_notice_check(&queue->not_empty);
   return r < 0 || has_last ? r : check_last(queue);
 }

@@ -298,6 +298,14 @@ static void no_phase_in_the_next(patient *p) {
   mpx_ring_at(&p->next->ring, 1)->word |= 6;
 }
 
+static void guard_of_nobody(patient *p) {
+  p->queue->not_full.guard.word = UINT64_MAX - 3;
+}
+
+static void listeners_in_no_chunk(patient *p) {
+  p->queue->not_empty.bells.first = (mpx_chunk *)(void *)p->link;
+}
+
 static const struct damage {
   const char *name;
   void (*do_it)(patient *p);
@@ -342,6 +350,8 @@ static const struct damage {
     {"next is itself", next_is_itself, true, "cannot have grown"},
     {"has not grown", has_not_grown, true, "cannot have grown"},
     {"hole in the next", hole_in_the_next, true, "slot 0 of the ring was never used"},
+    {"guard of nobody", guard_of_nobody, false, "the guard is held by a thread that never was"},
+    {"listeners in no chunk", listeners_in_no_chunk, false, "which is no chunk"},
     {"no phase in the next", no_phase_in_the_next, true, "slot 1 of the ring is in no phase"},
 };
 
