@@ -3,6 +3,9 @@
 #include "harness.h"
 #include "members.h"
 
+#include "ipc/connection.h"
+#include "sync/check.h"
+
 #include <stdatomic.h>
 
 /* A look takes 50 or 100 ms; the hang limit is ten times that. */
@@ -27,8 +30,19 @@ static board *new_board(void) {
   return b;
 }
 
+/* The second end may be closed by the victim. */
+static void check_whole(const board *b) {
+  check_is_whole(mpx_connection_check(b->first));
+  int r = mpx_connection_check(b->second);
+  check_is_whole(r == MPROC_ECLOSED ? 0 : r);
+  check_is_whole(mpx_event_check(b->event));
+  check_is_whole(mpx_event_check(b->other));
+  check_is_whole(mpx_queue_check(b->queue));
+}
+
 /* The partner's end last: the victim's comes back with it, closed or not. */
 static void free_board(board *b) {
+  check_whole(b);
   CHECK_EQ(mproc_connection_close(b->first), 0);
   int r = mproc_connection_close(b->second);
   CHECK(r == 0 || r == MPROC_ECLOSED);

@@ -243,10 +243,7 @@ static void begin(void) {
 }
 
 static void check_whole(board *b) {
-  int r = mpx_queue_check(b->queue);
-  if (r < 0)
-    fprintf(stderr, "# %s\n", mproc_error_detail());
-  CHECK_EQ(r, 0);
+  check_is_whole(mpx_queue_check(b->queue));
 }
 
 static void await_rounds(const board *b, int self) {

@@ -3,6 +3,8 @@
 #include "harness.h"
 #include "members.h"
 
+#include "sync/check.h"
+
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -66,6 +68,19 @@ static void free_board(board *b) {
   CHECK_EQ(mproc_barrier_destroy(b->barrier), 0);
   CHECK_EQ(mproc_queue_destroy(b->queue), 0);
   CHECK_EQ(mproc_heap_free(b), 0);
+}
+
+/* Nobody is inside any more. */
+static void check_whole(const board *b) {
+  check_is_whole(mpx_lock_check(b->lock));
+  check_is_whole(mpx_rlock_check(b->rlock));
+  check_is_whole(mpx_rwlock_check(b->rwlock));
+  check_is_whole(mpx_semaphore_check(b->permits));
+  check_is_whole(mpx_semaphore_check(b->tracked));
+  check_is_whole(mpx_condition_check(b->condition));
+  for (int i = 0; i < 2; i++)
+    check_is_whole(mpx_event_check(b->events[i]));
+  check_is_whole(mpx_barrier_check(b->barrier));
 }
 
 /* ---- what both do ---------------------------------------------------------------------------- */
@@ -284,8 +299,10 @@ static void dies_at(const char *point, int number, bool alone) {
     if (!alone && first)
       partner = start_one(b, number, 1, NULL, method);
     check_killed(victim, SIGKILL);
-    if (alone)
+    if (alone) {
+      check_whole(b);
       partner = start_one(b, number, 1, NULL, method);
+    }
     int64_t since = now_ms();
     b->next_may_come = 1;
     await_rounds(b, 1);
@@ -293,7 +310,9 @@ static void dies_at(const char *point, int number, bool alone) {
     end_one(b, partner);
     if (next)
       end_one(b, next);
+    check_whole(b);
     check_all_work(b);
+    check_whole(b);
     free_board(b);
     drain_closed();
     check_drained(&before, DRAIN_MS, point);
@@ -315,6 +334,7 @@ static void stops_at(const char *point, int number) {
   await_rounds(b, 1);
   end_one(b, victim);
   end_one(b, partner);
+  check_whole(b);
   check_all_work(b);
   free_board(b);
 }
@@ -380,7 +400,9 @@ TEST_LIMIT(dies_when_it_finds_a_dead_owner, 60) {
     board *b = new_board();
     check_killed(start_by(method, take_and_die, &b, sizeof b), SIGKILL);
     check_killed(start_one(b, LOCK, 0, "mutex.found_dead", method), SIGKILL);
+    check_whole(b);
     check_killed(start_one(b, LOCK, 0, "mutex.taken", method), SIGKILL);
+    check_whole(b);
     CHECK_EQ(mproc_lock_acquire(b->lock, 0), MPROC_OWNER_DIED);
     CHECK_EQ(mproc_lock_consistent(b->lock), 0);
     CHECK_EQ(mproc_lock_release(b->lock), 0);

@@ -70,4 +70,11 @@ static inline void check_drained(const holdings *before, int within_ms, const ch
   CHECK_EQ(now.descriptors, before->descriptors);
 }
 
+/* Of a check of src/: what is wrong is said. */
+static inline void check_is_whole(int r) {
+  if (r < 0)
+    fprintf(stderr, "# %s\n", mproc_error_detail());
+  CHECK_EQ(r, 0);
+}
+
 #endif

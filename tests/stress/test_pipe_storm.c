@@ -4,6 +4,9 @@
 #include "harness.h"
 #include "members.h"
 
+#include "ipc/connection.h"
+#include "sync/check.h"
+
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -170,6 +173,8 @@ static void play_round(board *b, unsigned seed) {
   CHECK_EQ(mproc_process_kill(processes[victim]), 0);
   check_killed(processes[victim], SIGKILL);
   check_exited(processes[!victim], 0);
+  for (int i = 0; i < 2; i++)
+    check_is_whole(mpx_connection_check(b->ends[i]));
   CHECK_EQ(mproc_connection_close(b->ends[0]), 0);
   CHECK_EQ(mproc_connection_close(b->ends[1]), MPROC_ECLOSED); /* it came back with the first */
 }
@@ -199,6 +204,7 @@ TEST_LIMIT(one_end_is_killed, 600) {
     play_round(b, 77 + (unsigned)i);
   printf("# %d rounds: %u messages, %u descriptors\n", rounds, b->messages, b->handles);
   CHECK(rounds < ROUNDS || (b->messages > 0 && b->handles > 0));
+  check_is_whole(mpx_event_check(b->event));
   CHECK_EQ(mproc_event_destroy(b->event), 0);
   CHECK_EQ(mproc_heap_free(b), 0);
   drain_closed();

@@ -172,10 +172,7 @@ static void check_letters(const board *b, const storm *s) {
 
 static void check_queue(const board *b, const storm *s) {
   mproc_queue_statistics statistics;
-  int r = mpx_queue_check(b->queue);
-  if (r < 0)
-    fprintf(stderr, "# %s\n", mproc_error_detail());
-  CHECK_EQ(r, 0);
+  check_is_whole(mpx_queue_check(b->queue));
   CHECK_EQ(mproc_queue_stats(b->queue, &statistics), 0);
   CHECK_EQ(statistics.messages, 0);
   CHECK_EQ(statistics.in_hand, 0);

@@ -5,6 +5,8 @@
 #include "members.h"
 #include "storm.h"
 
+#include "sync/check.h"
+
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -186,6 +188,16 @@ static void free_board(board *b) {
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
+/* Nobody is inside any more. */
+static void check_whole(const board *b) {
+  check_is_whole(mpx_lock_check(b->lock));
+  check_is_whole(mpx_rwlock_check(b->rwlock));
+  check_is_whole(mpx_semaphore_check(b->tracked));
+  check_is_whole(mpx_condition_check(b->condition));
+  check_is_whole(mpx_event_check(b->event));
+  check_is_whole(mpx_barrier_check(b->barrier));
+}
+
 /* Who waits for a partner goes too. */
 static void end_all(board *b, storm *s) {
   accept(b, mproc_condition_acquire(b->condition, LONG_MS));
@@ -210,6 +222,7 @@ TEST_LIMIT(locks_and_signals_under_fire, 300) {
     storm_add(&s, role, 2);
   storm_blow(&s, test_scale(ROUNDS));
   end_all(b, &s);
+  check_whole(b);
   uint64_t random = 1;
   lock_work(b, 0, &random);
   rwlock_work(b, 0, &random);
@@ -217,6 +230,7 @@ TEST_LIMIT(locks_and_signals_under_fire, 300) {
   condition_work(b, 0, &random);
   CHECK_EQ(mproc_event_clear(b->event), 0);
   CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
+  check_whole(b);
   free_board(b);
   drain_closed();
   check_drained(&before, DRAIN_MS, "a storm");
