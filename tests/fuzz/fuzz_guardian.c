@@ -25,7 +25,7 @@ enum {
 };
 
 typedef struct told {
-  int64_t pid;
+  int64_t pid, start_time;
   mproc_handle handle;
   bool is_nobody; /* gone before it was told of */
   bool killed, forgotten;
@@ -167,11 +167,14 @@ static void note_told(const mpx_received *received) {
   FUZZ_CHECK(world.count < WARDS);
   told *one = &world.told[world.count++];
   memcpy(words, world.message, sizeof words);
-  *one = (told){.pid = words[0], .handle = MPX_NO_HANDLE};
-  if (received->handle_count > 0)
+  *one = (told){.pid = words[0], .start_time = words[1], .handle = MPX_NO_HANDLE};
+  if (received->handle_count > 0) {
     one->handle = received->handles[0];
-  else
-    one->is_nobody = words[1] == -ESRCH || start_time_of(one->pid) == -ESRCH;
+    return;
+  }
+  one->is_nobody = words[1] == -ESRCH || start_time_of(one->pid) == -ESRCH;
+  if (one->start_time == 0)
+    one->start_time = start_time_of(one->pid);
 }
 
 static int take_message(mproc_handle end, void *data, size_t capacity, bool wait,
@@ -218,13 +221,12 @@ static void close_handle(mproc_handle handle) {
 
 /* Nobody is killed while the parent lives, but who cannot be remembered. */
 static void kill_ward(int64_t pid, int64_t start_time, mproc_handle handle) {
-  (void)start_time;
   FUZZ_CHECK(handle == MPX_NO_HANDLE || world.open[handle - FIRST_HANDLE]);
   FUZZ_CHECK(world.lost_memory || is_ended(&world.told[0]));
   size_t i = world.count;
   while (--i > 0) {
     told *one = &world.told[i];
-    if (one->pid == pid && one->handle == handle && !one->killed) {
+    if (one->pid == pid && one->start_time == start_time && one->handle == handle && !one->killed) {
       one->killed = true;
       one->forgotten = world.lost_memory;
       break;
