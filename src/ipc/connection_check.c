@@ -76,11 +76,11 @@ static int check_block(const mproc_connection *connection, const mpx_pipe_block 
 }
 
 int mpx_connection_check(const mproc_connection *connection) {
-  const mpx_pipe_block *block;
+  const mpx_pipe_block *block = NULL;
   int r = mpx_object_check(connection, MPX_KIND_CONNECTION);
   if (r == 0)
     r = check_block(connection, &block);
-  if (r < 0)
+  if (!block)
     return r;
   uint32_t closed = atomic_load(&block->closed);
   if (block->first.in != block->second.out || block->first.out != block->second.in)
