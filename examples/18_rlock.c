@@ -27,7 +27,8 @@ static int add(ledger *l, int self) {
 static int add_pair(ledger *l, int self) {
   if (mproc_rlock_acquire(l->lock, MPROC_FOREVER) < 0)
     return 0;
-  int ok = add(l, self) && add(l, self);          /* takes what this thread has already */
+  int ok = add(l, self); /* takes what this thread has already */
+  ok = add(l, self) && ok;
   return mproc_rlock_release(l->lock) == 0 && ok; /* now others may */
 }
 
