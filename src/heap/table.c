@@ -316,6 +316,21 @@ bool mpx_thread_is_dead(mpx_header *header, mpx_thread thread) {
   return mpx_thread_is_dead_by(header, thread, CELL_SHIFT - GENERATION_SHIFT);
 }
 
+bool mpx_thread_existed(mpx_header *header, mpx_thread thread) {
+  uint32_t index = (uint32_t)(thread >> CELL_SHIFT) - 1;
+  bool is_used = index < MPX_SLOT_COUNT ? index < atomic_load(&header->slots_used)
+                                        : index - MPX_SLOT_COUNT < atomic_load(&header->pool_used);
+  uint64_t first = (uint64_t)(index + 1) << CELL_SHIFT | (uint64_t)1 << GENERATION_SHIFT;
+  return thread >> CELL_SHIFT != 0 && (thread & (((uint64_t)1 << GENERATION_SHIFT) - 1)) == 0 &&
+         is_used && thread >= first && thread <= mpx_cell_thread(header, index);
+}
+
+bool mpx_member_existed(mpx_header *header, mpx_member member) {
+  uint32_t index = mpx_member_slot(member), generation = (uint32_t)member;
+  return member >> 32 != 0 && index < atomic_load(&header->slots_used) && generation != 0 &&
+         generation <= tag_generation(atomic_load(&header->slots[index].tag));
+}
+
 mpx_member mpx_thread_member(mpx_header *header, mpx_thread thread) {
   mpx_cell *cell = cell_of(header, thread);
   if (!cell)

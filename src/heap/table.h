@@ -128,6 +128,9 @@ bool mpx_thread_is_dead(struct mpx_header *header, mpx_thread thread);
 /* The same of a name of which only `bits` bits of the generation were kept: after so many owners of
  * its cell a dead thread may be taken for its successor, never a living one for dead. */
 bool mpx_thread_is_dead_by(struct mpx_header *header, mpx_thread thread, unsigned bits);
+/* Whether anybody was ever called so: cells and slots count their owners. */
+bool mpx_thread_existed(struct mpx_header *header, mpx_thread thread);
+bool mpx_member_existed(struct mpx_header *header, mpx_member member);
 /* The process of a thread that has not been buried; 0: nobody knows. */
 mpx_member mpx_thread_member(struct mpx_header *header, mpx_thread thread);
 /* Frees the cells that a dead process left. */

@@ -15,7 +15,7 @@ static int damaged(const char *what, uint64_t found) {
 static int check_incoming(const mproc_connection *end) {
   mpx_thread receiver = atomic_load(&end->incoming.receiver);
   uint64_t mailbox = atomic_load(&end->incoming.mailbox);
-  if (receiver && !mpx_thread_existed(receiver))
+  if (receiver && !mpx_thread_existed(mpx_family_header(), receiver))
     return damaged("a thread that never was awaits a descriptor", receiver);
   if (receiver && !end->in)
     return damaged("a thread awaits a descriptor at the end that only sends", receiver);
@@ -39,7 +39,7 @@ static int check_queue(mproc_queue *queue) {
 static int check_end(const mproc_connection *end, bool is_closed) {
   uint32_t kind = atomic_load(&end->object.kind);
   mpx_member user = atomic_load(&end->user);
-  if (!mpx_member_existed(user))
+  if (!mpx_member_existed(mpx_family_header(), user))
     return damaged("an end of the pipe is of a process that never was", user);
   if (kind != 0 && kind != MPX_KIND_CONNECTION)
     return damaged("an end of the pipe is no connection", kind);

@@ -173,7 +173,7 @@ static int take_from(mproc_queue *queue, mpx_link *first, mpx_thread self, mpx_p
 static void look_meanwhile(mproc_queue *queue, mpx_link *first, mpx_thread self,
                            const mpx_place *place) {
   uint64_t floor = atomic_load_explicit(&place->link->ring.floor, memory_order_relaxed);
-  uint64_t half = (uint64_t)1 << (place->link->ring.log2_count - 1);
+  uint64_t half = mpx_ring_count(&place->link->ring) / 2;
   uint64_t many = half < MANY_IN_HAND ? half : MANY_IN_HAND;
   if (place->link == first && place->position - floor < many)
     return;
@@ -276,7 +276,7 @@ static counts count_all(const mproc_queue *queue) {
   mpx_link *link = atomic_load_explicit(&queue->first, memory_order_acquire);
   for (; link; link = mpx_link_next(link)) {
     (void)mpx_ring_look(&link->ring, count_slot, &all);
-    all.capacity += (uint64_t)1 << link->ring.log2_count;
+    all.capacity += mpx_ring_count(&link->ring);
   }
   return all;
 }

@@ -49,12 +49,16 @@ static inline mpx_link *mpx_link_next(mpx_link *link) {
   return atomic_load_explicit(&link->next, memory_order_acquire);
 }
 
-/* How long one rests (turn_wait.h): while the other side uses a quarter of the ring, and not so
- * long that anybody would notice. */
-static inline int64_t mpx_queue_rest_ns(const mproc_queue *queue) {
-  enum { SLOT_NS = 32, MOST_NS = 6000 };
+/* How long one rests (turn_wait.h) who went on *in_a_row times without waiting, which begin anew:
+ * while the other side uses a quarter of the ring, and not so long that anybody would notice. */
+static inline int64_t mpx_queue_rest_ns(const mproc_queue *queue, uint32_t *in_a_row) {
+  enum { ROW = 8, SLOT_NS = 32, MOST_NS = 6000 };
+  bool is_row = *in_a_row >= ROW;
+  *in_a_row = 0;
+  if (!is_row)
+    return 0;
   const mpx_link *link = atomic_load_explicit(&queue->last, memory_order_acquire);
-  int64_t ns = ((int64_t)SLOT_NS << link->ring.log2_count) / 4;
+  int64_t ns = SLOT_NS * (int64_t)mpx_ring_count(&link->ring) / 4;
   return ns < MOST_NS ? ns : MOST_NS;
 }
 

@@ -35,8 +35,7 @@ static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *
   if (r == 0)
     return 0;
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->not_empty.turn, timeout_ms);
-  wait.rest_ns = in_a_row >= MPX_IPC_ROW ? mpx_queue_rest_ns(queue) : 0;
-  in_a_row = 0;
+  wait.rest_ns = mpx_queue_rest_ns(queue, &in_a_row);
   for (;; r = take_now(queue, self, ret_place)) {
     if (r == MPROC_ECLOSED)
       return say_ended();

@@ -73,8 +73,7 @@ static int put_now(mproc_queue *queue, mpx_thread self, const source *from, bool
 
 static int put_waiting(mproc_queue *queue, mpx_thread self, const source *from, int timeout_ms) {
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->not_full.turn, timeout_ms);
-  wait.rest_ns = in_a_row >= MPX_IPC_ROW ? mpx_queue_rest_ns(queue) : 0;
-  in_a_row = 0;
+  wait.rest_ns = mpx_queue_rest_ns(queue, &in_a_row);
   for (;;) {
     int r = put_now(queue, self, from, mpx_ipc_wait_is_long(&wait));
     if (r == MPROC_ECLOSED)

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "heap/family.h"
+#include "heap/pages.h"
 #include "os/crash_point.h"
 
 #include <errno.h>
@@ -53,12 +54,8 @@ static bool is_held(uint64_t word) {
   return phase_of(word) == MPX_RING_CLAIMED || phase_of(word) == MPX_RING_TAKEN;
 }
 
-static uint64_t count_of(const mpx_ring *ring) {
-  return (uint64_t)1 << ring->log2_count;
-}
-
 size_t mpx_ring_stride(size_t message_size) {
-  return (sizeof(mpx_ring_slot) + message_size + 15) / 16 * 16;
+  return (size_t)mpx_round_up(sizeof(mpx_ring_slot) + message_size, 16);
 }
 
 size_t mpx_ring_size(unsigned log2_count, size_t message_size) {
@@ -99,7 +96,7 @@ static bool is_held_over(uint64_t word, uint64_t lap) {
 /* Where to come to past the slots that are held over, from `position` on; `position` itself if a
  * message is first, or all are held. */
 static uint64_t after_held(const mpx_ring *ring, uint64_t position) {
-  for (uint64_t next = position; next < position + count_of(ring); next++) {
+  for (uint64_t next = position; next < position + mpx_ring_count(ring); next++) {
     uint64_t lap = lap_at(ring, next), seen = atomic_load(&mpx_ring_at(ring, next)->word);
     if (!is_held_over(seen, lap))
       return is_behind(seen, lap) ? position : next;
@@ -125,7 +122,7 @@ static bool pass(mpx_ring *ring, uint64_t *position, uint64_t seen, uint64_t *un
                                      with_lap(seen, lap))) {
     MPROC_CRASH_POINT("ring.passed");
     /* nothing is left before it, and consumers may be few: half a circle of laps is too far */
-    help(&ring->floor, *position - count_of(ring) + 1);
+    help(&ring->floor, *position - mpx_ring_count(ring) + 1);
   }
   return true;
 }
@@ -213,7 +210,7 @@ static int find_message(mpx_ring *ring, mpx_thread self, search *at, uint64_t *r
         atomic_load_explicit(&mpx_ring_at(ring, at->position)->word, memory_order_acquire);
     if (lap_of(seen) != lap) {
       if (is_behind(seen, lap)) /* once round: all is in somebody's hands */
-        return at->own == count_of(ring) ? -EDEADLK : -EAGAIN;
+        return at->own == mpx_ring_count(ring) ? -EDEADLK : -EAGAIN;
       raise_floor(ring, at->position);
       at->own = 0;
       continue;
@@ -261,8 +258,8 @@ int mpx_ring_take(mpx_ring *ring, mpx_thread self, mpx_ring_may_take *may_take, 
   }
   /* a lap before us nothing is left, though what was passed by just before its lap ended was seen
    * at both places, and held up the floor */
-  if (at.position > count_of(ring))
-    help(&ring->floor, at.position - count_of(ring));
+  if (at.position > mpx_ring_count(ring))
+    help(&ring->floor, at.position - mpx_ring_count(ring));
   return r;
 }
 
@@ -320,7 +317,7 @@ static bool take_over(mpx_ring_slot *slot, uint64_t seen, mpx_thread self) {
 mpx_ring_losses mpx_ring_repair(mpx_ring *ring, mpx_thread self, mpx_ring_inherit *inherit) {
   mpx_ring_losses losses = {0};
   uint64_t first = first_of(ring);
-  for (uint64_t position = first; position < first + count_of(ring); position++) {
+  for (uint64_t position = first; position < first + mpx_ring_count(ring); position++) {
     mpx_ring_slot *slot = mpx_ring_at(ring, position);
     uint64_t seen = atomic_load(&slot->word);
     if (is_past_end(ring, position, seen))
@@ -349,7 +346,7 @@ mpx_ring_losses mpx_ring_repair(mpx_ring *ring, mpx_thread self, mpx_ring_inheri
 
 uint64_t mpx_ring_look(const mpx_ring *ring, mpx_ring_visit *visit, void *user) {
   uint64_t first = first_of(ring), count = 0;
-  for (uint64_t position = first; position < first + count_of(ring); position++) {
+  for (uint64_t position = first; position < first + mpx_ring_count(ring); position++) {
     uint64_t seen = atomic_load(&mpx_ring_at(ring, position)->word);
     if (is_past_end(ring, position, seen))
       break;
@@ -411,9 +408,9 @@ int mpx_ring_check(const mpx_ring *ring, bool has_ended) {
   uint64_t first = true_floor(ring);
   bool is_past_end = false;
   int r = 0;
-  if (atomic_load(&ring->tail) > first + count_of(ring))
+  if (atomic_load(&ring->tail) > first + mpx_ring_count(ring))
     return mpx_fail(-EIO, "the ring's tail is more than a lap before its floor");
-  for (uint64_t i = 0; i < count_of(ring) && r == 0; i++)
+  for (uint64_t i = 0; i < mpx_ring_count(ring) && r == 0; i++)
     r = check_slot(ring, first + i, has_ended, &is_past_end);
   return r;
 }

@@ -53,8 +53,12 @@ size_t mpx_ring_size(unsigned log2_count, size_t message_size);
 /* In zeroed memory. */
 void mpx_ring_init(mpx_ring *ring, unsigned log2_count, size_t message_size);
 
+static inline uint64_t mpx_ring_count(const mpx_ring *ring) {
+  return (uint64_t)1 << ring->log2_count;
+}
+
 static inline mpx_ring_slot *mpx_ring_at(const mpx_ring *ring, uint64_t position) {
-  uint64_t index = position & (((uint64_t)1 << ring->log2_count) - 1);
+  uint64_t index = position & (mpx_ring_count(ring) - 1);
   return (mpx_ring_slot *)(void *)((uintptr_t)(ring + 1) + index * ring->stride);
 }
 

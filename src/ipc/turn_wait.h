@@ -11,8 +11,6 @@
 
 /* How often one looks before one sleeps. */
 enum { MPX_IPC_SPINS = 64 };
-/* How many times make a row. */
-enum { MPX_IPC_ROW = 8 };
 
 typedef struct mpx_ipc_wait {
   mpx_turn *turn;

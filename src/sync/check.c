@@ -9,28 +9,6 @@
 /* How long a guard may be held by those who look after the dead. */
 #define PATIENCE_NS (100 * MPX_NS_PER_MS)
 
-enum { CELL_SHIFT = 48, SLOT_SHIFT = 32, TAG_SHIFT = 8 }; /* as in heap/table.c */
-
-/* Cells and slots count their owners: a number that did not come yet is nobody's. */
-bool mpx_thread_existed(mpx_thread thread) {
-  mpx_header *header = mpx_family_header();
-  uint32_t index = (uint32_t)(thread >> CELL_SHIFT) - 1;
-  bool is_used = index < MPX_SLOT_COUNT ? index < atomic_load(&header->slots_used)
-                                        : index - MPX_SLOT_COUNT < atomic_load(&header->pool_used);
-  uint64_t first = (uint64_t)(index + 1) << CELL_SHIFT | (MPX_THREAD_FLAGS + 1);
-  return thread >> CELL_SHIFT != 0 && (thread & MPX_THREAD_FLAGS) == 0 && is_used &&
-         thread >= first && thread <= mpx_cell_thread(header, index);
-}
-
-bool mpx_member_existed(mpx_member member) {
-  mpx_header *header = mpx_family_header();
-  uint32_t index = mpx_member_slot(member), generation = (uint32_t)member;
-  if (member >> SLOT_SHIFT == 0 || index >= atomic_load(&header->slots_used))
-    return false;
-  return generation != 0 &&
-         generation <= (uint32_t)(atomic_load(&header->slots[index].tag) >> TAG_SHIFT);
-}
-
 bool mpx_is_zero(const void *start, size_t size) {
   const unsigned char *bytes = start;
   for (size_t i = 0; i < size; i++)
@@ -41,7 +19,7 @@ bool mpx_is_zero(const void *start, size_t size) {
 
 int mpx_object_check_block(const void *object, mpx_kind kind, size_t size) {
   int r = mpx_object_check(object, kind);
-  size_t lines = (size + 63) / 64 * 64;
+  size_t lines = mpx_object_lines(size);
   if (r < 0)
     return r;
   if (mproc_heap_usable_size(object) < lines)
@@ -59,7 +37,7 @@ int mpx_mutex_check(const mpx_mutex *mutex, const char *what) {
     wrong = "was destroyed";
   else if (owner == 0 && (word & MPX_MUTEX_WAITED))
     wrong = "is open and says that somebody waits";
-  else if (owner && !mpx_thread_existed(owner))
+  else if (owner && !mpx_thread_existed(mpx_family_header(), owner))
     wrong = "is held by a thread that never was";
   return wrong ? mpx_fail(-EIO, "%s %s: 0x%llx", what, wrong, (unsigned long long)word) : 0;
 }
@@ -137,8 +115,9 @@ static const char *check_listener(const mpx_roster *roster, const mpx_entry *ent
   mpx_thread owner = mpx_entry_thread(entry);
   mpx_member member = mpx_notice_member(owner);
   (void)roster, (void)user;
-  if (member ? !mpx_member_existed(member) || owner != mpx_notice_process(member)
-             : !mpx_thread_existed(owner))
+  if (member
+          ? !mpx_member_existed(mpx_family_header(), member) || owner != mpx_notice_process(member)
+          : !mpx_thread_existed(mpx_family_header(), owner))
     return "is of nobody who ever was";
   if (entry->number != 0 || entry->count != 0 || atomic_load(&entry->news) != 0)
     return "has more than a bell";

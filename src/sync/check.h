@@ -25,9 +25,6 @@ int mpx_array_check(const mproc_array *array); /* and its lock */
 
 /* ---- what they are built of ------------------------------------------------------------------ */
 
-/* Whether anybody was ever called so. Not with flags. */
-bool mpx_thread_existed(mpx_thread thread);
-bool mpx_member_existed(mpx_member member);
 bool mpx_is_zero(const void *start, size_t size);
 
 /* That it is an object in a block of its size, and that nobody wrote behind its end. */

@@ -56,10 +56,6 @@ int mproc_condition_create(const mproc_condition_options *options,
 
 /* ---- its lock -------------------------------------------------------------------------------- */
 
-static mpx_mutex *mutex_of(mproc_condition *condition) {
-  return condition->lock ? &condition->lock->mutex : &condition->rlock->mutex;
-}
-
 int mproc_condition_acquire(mproc_condition *condition, int timeout_ms) {
   int r = mpx_object_check(condition, MPX_KIND_CONDITION);
   if (r < 0)
@@ -87,7 +83,7 @@ int mproc_condition_consistent(mproc_condition *condition) {
 /* As mpx_object_enter, for a thread that holds the lock. */
 static int enter_held(mproc_condition *condition, mpx_thread *ret_self) {
   int r = mpx_object_enter(condition, MPX_KIND_CONDITION, ret_self);
-  if (r < 0 || mpx_mutex_owner(mutex_of(condition)) == *ret_self)
+  if (r < 0 || mpx_mutex_owner(mpx_condition_mutex(condition)) == *ret_self)
     return r;
   return mpx_fail(-EPERM, "the calling thread does not hold the condition's lock");
 }
@@ -100,8 +96,7 @@ static uint32_t word_of(const mpx_entry *entry) {
 }
 
 static bool is_told(const mpx_entry *entry) {
-  uint32_t word = word_of(entry);
-  return word == MPX_TOLD || word == MPX_HEIR;
+  return mpx_is_told(word_of(entry));
 }
 
 static uint64_t news_of(const mpx_entry *entry) {
@@ -242,7 +237,7 @@ static bool step_out(mproc_condition *condition, mpx_entry *own) {
 
 /* As mproc_condition_wait, but NOT_TOLD when the time is over. */
 static int wait_until(mproc_condition *condition, mpx_thread self, int64_t deadline) {
-  mpx_mutex *mutex = mutex_of(condition);
+  mpx_mutex *mutex = mpx_condition_mutex(condition);
   uint32_t depth = condition->rlock ? condition->rlock->depth : 0;
   mpx_entry *entry;
   int r = stand_in(condition, self, deadline, &entry);

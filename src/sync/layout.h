@@ -46,6 +46,14 @@ struct mproc_condition {
   bool has_own; /* creator: the RLock goes with us */
 };
 
+static inline bool mpx_is_told(uint32_t word) {
+  return word == MPX_TOLD || word == MPX_HEIR;
+}
+
+static inline mpx_mutex *mpx_condition_mutex(const mproc_condition *condition) {
+  return condition->lock ? &condition->lock->mutex : &condition->rlock->mutex;
+}
+
 /* Of an event's state, which counts how often it was set, so that who waits notices a set that is
  * cleared at once. */
 enum { MPX_EVENT_IS_SET = 1, MPX_EVENT_STEP = 2 };

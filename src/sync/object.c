@@ -7,7 +7,7 @@
 #include <string.h>
 
 int mpx_object_alloc(size_t size, void **ret_object) {
-  size_t lines = (size + 63) / 64 * 64;
+  size_t lines = mpx_object_lines(size);
   void *object = mproc_heap_aligned_alloc(64, lines);
   if (!object)
     return mproc_last_error();

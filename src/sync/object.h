@@ -7,6 +7,7 @@
 #define MPX_SYNC_OBJECT_H
 
 #include "heap/family.h"
+#include "heap/pages.h"
 
 /* Numbers that other data hardly has. 0 is what was destroyed. */
 typedef enum mpx_kind {
@@ -54,6 +55,12 @@ static inline int mpx_object_check(const void *object, mpx_kind kind) {
 static inline int mpx_object_enter(const void *object, mpx_kind kind, mpx_thread *ret_self) {
   int r = mpx_object_check(object, kind);
   return r < 0 ? r : mpx_family_thread(ret_self);
+}
+
+/* Bytes of the lines that an object of `size` bytes fills: it is alone in them, behind it are
+ * zeros. */
+static inline size_t mpx_object_lines(size_t size) {
+  return (size_t)mpx_round_up(size, 64);
 }
 
 /* -EINVAL for a timeout that is none. */

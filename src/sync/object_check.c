@@ -46,7 +46,7 @@ int mpx_rlock_check(const mproc_rlock *rlock) {
 static const char *check_reader(const mpx_roster *roster, const mpx_entry *entry, void *user) {
   const mproc_rwlock *rwlock = user;
   mpx_thread thread = mpx_entry_thread(entry);
-  if (!mpx_thread_existed(thread))
+  if (!mpx_thread_existed(mpx_family_header(), thread))
     return "is of a thread that never was";
   if (mpx_entry_has_twin(roster, entry))
     return "is not its thread's only one";
@@ -81,7 +81,7 @@ static int check_permits(const mproc_semaphore *semaphore) {
     return mpx_fail(-EIO, "the tracked semaphore has counted %d permits of %d", value, first);
   for (int32_t i = 0; i < first; i++) {
     mpx_thread owner = atomic_load(&semaphore->owners[i]);
-    if (owner && !mpx_thread_existed(owner))
+    if (owner && !mpx_thread_existed(mpx_family_header(), owner))
       return mpx_fail(-EIO, "permit %d is of a thread that never was: 0x%llx", i,
                       (unsigned long long)owner);
   }
@@ -105,16 +105,13 @@ int mpx_semaphore_check(const mproc_semaphore *semaphore) {
 
 /* ---- condition ------------------------------------------------------------------------------- */
 
-static bool is_told(uint32_t word) {
-  return word == MPX_TOLD || word == MPX_HEIR;
-}
-
 /* A dead one's notification may be its heir's by now: two of the living cannot share one. */
 static const char *compare_waiters(const mpx_entry *one, const mpx_entry *other) {
   uint32_t word = atomic_load(&one->word), others = atomic_load(&other->word);
   if (one->number == other->number)
     return "has another's number";
-  if (!is_told(word) || !is_told(others) || atomic_load(&one->news) != atomic_load(&other->news))
+  if (!mpx_is_told(word) || !mpx_is_told(others) ||
+      atomic_load(&one->news) != atomic_load(&other->news))
     return NULL;
   bool both_live = is_alive(mpx_entry_thread(one)) && is_alive(mpx_entry_thread(other));
   return both_live || (word == MPX_TOLD && others == MPX_TOLD) ? "has another's notification"
@@ -123,10 +120,9 @@ static const char *compare_waiters(const mpx_entry *one, const mpx_entry *other)
 
 static const char *check_waiter(const mpx_roster *roster, const mpx_entry *entry, void *user) {
   const mproc_condition *condition = user;
-  const mpx_mutex *mutex = condition->lock ? &condition->lock->mutex : &condition->rlock->mutex;
   mpx_thread thread = mpx_entry_thread(entry);
   uint32_t word = atomic_load(&entry->word);
-  if (!mpx_thread_existed(thread))
+  if (!mpx_thread_existed(mpx_family_header(), thread))
     return "is of a thread that never was";
   if (mpx_entry_has_twin(roster, entry))
     return "is not its thread's only one";
@@ -136,11 +132,11 @@ static const char *check_waiter(const mpx_roster *roster, const mpx_entry *entry
     return "counts something";
   if (entry->number >= condition->next_number)
     return "has a number that was not given yet";
-  if (is_told(word) && atomic_load(&entry->news) >= condition->next_number)
+  if (mpx_is_told(word) && atomic_load(&entry->news) >= condition->next_number)
     return "has a notification that did not come yet";
   if (is_alive(thread) && word == MPX_LEFT)
     return "is of one who has left";
-  if (is_alive(thread) && mpx_mutex_owner(mutex) == thread)
+  if (is_alive(thread) && mpx_mutex_owner(mpx_condition_mutex(condition)) == thread)
     return "is of one who holds the lock";
   const char *wrong = NULL;
   for (mpx_entry *other = (mpx_entry *)(uintptr_t)entry;
@@ -208,7 +204,7 @@ static const char *check_party(const mpx_roster *roster, const mpx_entry *entry,
   round_check *check = user;
   uint32_t word = atomic_load(&entry->word);
   mpx_thread thread = mpx_entry_thread(entry);
-  if (!mpx_thread_existed(thread))
+  if (!mpx_thread_existed(mpx_family_header(), thread))
     return "is of a thread that never was";
   if (mpx_entry_has_twin(roster, entry))
     return "is not its thread's only one";
@@ -244,7 +240,7 @@ static int check_figures(const mproc_barrier *barrier, uint32_t phase) {
     return mpx_fail(-EIO, "the barrier counts %d parties of %d", barrier->come, barrier->parties);
   if (phase > MPX_IS_BROKEN)
     return mpx_fail(-EIO, "the barrier is in no phase: %u", phase);
-  if (actor ? !mpx_thread_existed(actor) : phase == MPX_ACTING)
+  if (actor ? !mpx_thread_existed(mpx_family_header(), actor) : phase == MPX_ACTING)
     return mpx_fail(-EIO, "at the barrier acts a thread that never was: 0x%llx",
                     (unsigned long long)actor);
   return 0;
@@ -291,7 +287,7 @@ static int check_items(const mproc_array *array) {
   size_t count = array->count, size = array->size;
   if (count == 0 || size == 0 || count > SIZE_MAX / 2 / size)
     return mpx_fail(-EIO, "the array has %zu items of %zu bytes", count, size);
-  size_t bytes = count * size, lines = (bytes + 63) / 64 * 64;
+  size_t bytes = count * size, lines = mpx_object_lines(bytes);
   if ((uintptr_t)array->items % 64 != 0 || mproc_heap_usable_size(array->items) < lines)
     return mpx_fail(-EIO, "the array's items are in no block of their size: %p", array->items);
   if (!mpx_is_zero((const char *)array->items + bytes, lines - bytes))
