@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -121,6 +122,24 @@ static inline int sleep_for_long(void *arg, size_t size) {
   (void)arg, (void)size;
   sleep_ms(30000);
   return 0;
+}
+
+/* What an entry does that takes something and goes on without letting go of it: its thread ends, or
+ * when *release says so it becomes another program. */
+static inline int take_and_go_on(void *(*take)(void *), void *arg, bool in_thread, _Atomic int *go,
+                                 const _Atomic int *release) {
+  pthread_t thread;
+  if (in_thread) {
+    CHECK_EQ(pthread_create(&thread, NULL, take, arg), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    *go = 1;
+    return sleep_for_long(NULL, 0);
+  }
+  (void)take(arg);
+  *go = 1;
+  AWAIT(*release); /* others may look before the exec as well */
+  execl("/bin/sleep", "sleep", "20", (char *)NULL);
+  return 1;
 }
 
 /* All methods still work. */

@@ -3,6 +3,7 @@
 #define MPROC_TEST_DAMAGE_H
 
 #include "harness.h"
+#include "members.h"
 #include "processes.h"
 
 #include "sync/check.h"
@@ -13,15 +14,22 @@
 typedef int object_check(const void *object);
 
 #define CHECK_OF(name)                                                                             \
-  static int check_##name(const void *object) {                                                    \
+  static inline int check_##name(const void *object) {                                             \
     return mpx_##name##_check(object);                                                             \
   }
 
+CHECK_OF(lock)
+CHECK_OF(rlock)
+CHECK_OF(rwlock)
+CHECK_OF(semaphore)
+CHECK_OF(condition)
+CHECK_OF(event)
+CHECK_OF(barrier)
+CHECK_OF(value)
+CHECK_OF(array)
+
 static inline void check_passes(object_check *check, const void *object) {
-  int r = check(object);
-  if (r < 0)
-    fprintf(stderr, "# %s\n", mproc_error_detail());
-  CHECK_EQ(r, 0);
+  check_is_whole(check(object));
 }
 
 /* As long as those who wait look a few times. */
@@ -127,7 +135,7 @@ static inline void check_finds_roster(patient *p, mpx_roster *roster) {
 
 /* Behind the end of the object. */
 static inline void check_finds_tail(patient *p, size_t size) {
-  size_t lines = (size + 63) / 64 * 64;
+  size_t lines = mpx_object_lines(size);
   CHECK(lines > size);
   CHECK_FINDS(p, ((uint8_t *)p->object)[size], 1, "behind the end");
   CHECK_FINDS(p, ((uint8_t *)p->object)[lines - 1], 0x80, "behind the end");

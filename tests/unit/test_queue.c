@@ -2,40 +2,16 @@
 #include "harness.h"
 #include "methods.h"
 #include "processes.h"
+#include "queue_board.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
-enum { SOON_MS = 5000, PRODUCERS = 3, CONSUMERS = 3 };
-
-typedef struct board {
-  mproc_queue *queue;
-  int rounds, how;
-  _Atomic int go, number;
-  _Atomic int64_t sum, count, lost_order;
-  mproc_queue *results;
-} board;
+enum { PRODUCERS = 3, CONSUMERS = 3 };
 
 /* What a producer puts: who, and which. Longer ones are filled up with a pattern. */
 typedef struct item {
   int32_t producer, number;
 } item;
-
-static board *new_board(const mproc_queue_options *options) {
-  board *b = mproc_heap_calloc(1, sizeof *b);
-  CHECK(b != NULL);
-  CHECK_EQ(mproc_queue_create(options, &b->queue), 0);
-  return b;
-}
-
-static void free_board(board *b) {
-  CHECK_EQ(mproc_queue_destroy(b->queue), 0);
-  CHECK_EQ(mproc_heap_free(b), 0);
-}
-
-static int64_t size_of(const board *b) {
-  return mproc_queue_size(b->queue);
-}
 
 /* ---- one thread ------------------------------------------------------------------------------ */
 

@@ -2,33 +2,7 @@
 #include "harness.h"
 #include "methods.h"
 #include "processes.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-
-enum { SOON_MS = 5000 };
-
-typedef struct board {
-  mproc_queue *queue;
-  int how;
-  _Atomic int go, release;
-} board;
-
-static board *new_board(const mproc_queue_options *options) {
-  board *b = mproc_heap_calloc(1, sizeof *b);
-  CHECK(b != NULL);
-  CHECK_EQ(mproc_queue_create(options, &b->queue), 0);
-  return b;
-}
-
-static void free_board(board *b) {
-  CHECK_EQ(mproc_queue_destroy(b->queue), 0);
-  CHECK_EQ(mproc_heap_free(b), 0);
-}
-
-static int64_t size_of(const board *b) {
-  return mproc_queue_size(b->queue);
-}
+#include "queue_board.h"
 
 static int hold_one(void *arg, size_t size) {
   board *b = *(board **)arg;
@@ -293,19 +267,8 @@ static void *take_two(void *arg) {
 
 static int take_two_and_go_on(void *arg, size_t size) {
   board *b = *(board **)arg;
-  pthread_t thread;
   (void)size;
-  if (b->how == BY_THREAD) {
-    CHECK_EQ(pthread_create(&thread, NULL, take_two, b), 0);
-    CHECK_EQ(pthread_join(thread, NULL), 0);
-    b->go = 1;
-    return sleep_for_long(NULL, 0);
-  }
-  take_two(b);
-  b->go = 1;
-  AWAIT(b->release);
-  execl("/bin/sleep", "sleep", "20", (char *)NULL);
-  return 1;
+  return take_and_go_on(take_two, b, b->how == BY_THREAD, &b->go, &b->release);
 }
 
 /* The messages are there again, and so is the place of each. */

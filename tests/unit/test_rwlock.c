@@ -248,19 +248,8 @@ static void *hold_in_thread(void *arg) {
 
 static int hold_and_go_on(void *arg, size_t size) {
   board *b = *(board **)arg;
-  pthread_t thread;
   (void)size;
-  if (b->how & BY_THREAD) {
-    CHECK_EQ(pthread_create(&thread, NULL, hold_in_thread, b), 0);
-    CHECK_EQ(pthread_join(thread, NULL), 0);
-    b->go = 1;
-    return sleep_for_long(NULL, 0);
-  }
-  hold_in_thread(b);
-  b->go = 1;
-  AWAIT(b->release); /* others may look before the exec as well */
-  execl("/bin/sleep", "sleep", "20", (char *)NULL);
-  return 1;
+  return take_and_go_on(hold_in_thread, b, b->how & BY_THREAD, &b->go, &b->release);
 }
 
 EACH_METHOD(owner_that_executes_or_whose_thread_ends) {

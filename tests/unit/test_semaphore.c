@@ -13,7 +13,7 @@ typedef struct board {
   mproc_semaphore *semaphore;
   mproc_event *event, *done;
   int rounds, how;
-  _Atomic int inside, most, go;
+  _Atomic int inside, most, go, release;
 } board;
 
 static board *new_board(int value, const mproc_semaphore_options *options) {
@@ -210,19 +210,8 @@ static void *take_two(void *arg) {
 
 static int take_two_and_go_on(void *arg, size_t size) {
   board *b = *(board **)arg;
-  pthread_t thread;
   (void)size;
-  if (b->how == BY_THREAD) {
-    CHECK_EQ(pthread_create(&thread, NULL, take_two, b), 0);
-    CHECK_EQ(pthread_join(thread, NULL), 0);
-    b->go = 1;
-    return sleep_for_long(NULL, 0);
-  }
-  take_two(b);
-  b->go = 1;
-  CHECK_EQ(mproc_event_wait(b->event, SOON_MS), 0);
-  execl("/bin/sleep", "sleep", "20", (char *)NULL);
-  return 1;
+  return take_and_go_on(take_two, b, b->how == BY_THREAD, &b->go, &b->release);
 }
 
 EACH_METHOD(tracked_permits_of_one_that_executes_or_whose_thread_ends) {
@@ -234,7 +223,7 @@ EACH_METHOD(tracked_permits_of_one_that_executes_or_whose_thread_ends) {
     CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), 0);
     if (how == BY_EXEC)
       CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), -EAGAIN);
-    CHECK_EQ(mproc_event_set(b->event), 0);
+    b->release = 1;
     for (int i = 0; i < 2; i++)
       CHECK_EQ(mproc_semaphore_acquire(b->semaphore, SOON_MS), MPROC_OWNER_DIED);
     CHECK_EQ(mproc_semaphore_acquire(b->semaphore, 0), -EAGAIN);

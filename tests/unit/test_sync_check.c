@@ -3,16 +3,6 @@
 
 #include <pthread.h>
 
-CHECK_OF(lock)
-CHECK_OF(rlock)
-CHECK_OF(rwlock)
-CHECK_OF(semaphore)
-CHECK_OF(condition)
-CHECK_OF(event)
-CHECK_OF(barrier)
-CHECK_OF(value)
-CHECK_OF(array)
-
 /* ---- what can be held ------------------------------------------------------------------------ */
 
 /* A sort of lock. */

@@ -2,16 +2,6 @@
  * field does not pass. */
 #include "damage.h"
 
-CHECK_OF(lock)
-CHECK_OF(rlock)
-CHECK_OF(rwlock)
-CHECK_OF(semaphore)
-CHECK_OF(condition)
-CHECK_OF(event)
-CHECK_OF(barrier)
-CHECK_OF(value)
-CHECK_OF(array)
-
 /* ---- locks ----------------------------------------------------------------------------------- */
 
 TEST(lock) {

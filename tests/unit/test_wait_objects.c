@@ -205,20 +205,29 @@ TEST(all_of_objects_process_and_descriptor) {
   free_board(b);
 }
 
-TEST(many_objects) {
-  enum { MANY = 100 };
-  mproc_event *events[MANY];
-  mproc_wait_item items[MANY];
+enum { MANY = 100 };
+
+static void make_many(mproc_event **events, mproc_wait_item *items) {
   for (int i = 0; i < MANY; i++) {
     CHECK_EQ(mproc_event_create(&events[i]), 0);
     items[i] = item_of(MPROC_WAIT_EVENT, events[i]);
   }
+}
+
+static void destroy_many(mproc_event **events) {
+  for (int i = 0; i < MANY; i++)
+    CHECK_EQ(mproc_event_destroy(events[i]), 0);
+}
+
+TEST(many_objects) {
+  mproc_event *events[MANY];
+  mproc_wait_item items[MANY];
+  make_many(events, items);
   CHECK_EQ(mproc_wait(items, MANY, 0, 20), -ETIMEDOUT);
   CHECK_EQ(mproc_event_set(events[70]), 0);
   CHECK_EQ(mproc_wait(items, MANY, 0, SOON_MS), 1);
   CHECK(items[70].ready);
-  for (int i = 0; i < MANY; i++)
-    CHECK_EQ(mproc_event_destroy(events[i]), 0);
+  destroy_many(events);
 }
 
 /* Far more at one event than an object has room for at first. */
@@ -305,19 +314,14 @@ TEST(no_descriptor_is_left) {
 
 /* Objects of the heap need none, however many they are. */
 TEST(more_objects_than_descriptors) {
-  enum { MANY = 100 };
   mproc_event *events[MANY];
   mproc_wait_item items[MANY];
-  for (int i = 0; i < MANY; i++) {
-    CHECK_EQ(mproc_event_create(&events[i]), 0);
-    items[i] = item_of(MPROC_WAIT_EVENT, events[i]);
-  }
+  make_many(events, items);
   (void)set_soft_limit(RLIMIT_NOFILE, 64);
   CHECK_EQ(mproc_wait(items, MANY, 0, 20), -ETIMEDOUT);
   CHECK_EQ(mproc_event_set(events[99]), 0);
   CHECK_EQ(mproc_wait(items, MANY, 0, SOON_MS), 1);
-  for (int i = 0; i < MANY; i++)
-    CHECK_EQ(mproc_event_destroy(events[i]), 0);
+  destroy_many(events);
 }
 
 static mproc_notifier *new_notifier(board *b) {
