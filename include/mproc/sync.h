@@ -127,7 +127,8 @@ MPROC_API int mproc_rlock_destroy(mproc_rlock *rlock);
 MPROC_API MPROC_NODISCARD int mproc_rwlock_create(mproc_rwlock **ret_rwlock);
 
 /* Takes it for reading: 0, or MPROC_OWNER_DIED when a writer died and no writer has repaired what
- * it left. Each acquire needs its release. -EDEADLK: the calling thread writes. */
+ * it left. Each acquire needs its release. -EDEADLK: the calling thread writes. -EOVERFLOW: it
+ * reads 2^32 - 1 times. */
 MPROC_API MPROC_NODISCARD int mproc_rwlock_acquire_read(mproc_rwlock *rwlock, int timeout_ms);
 
 /* Takes it for writing: 0 or MPROC_OWNER_DIED. Readers that died are out. -EDEADLK: the calling

@@ -40,6 +40,13 @@ static int try_to_read(mproc_rwlock *rwlock, mpx_thread self) {
   return read_result(rwlock);
 }
 
+static int read_again(mproc_rwlock *rwlock, mpx_entry *entry) {
+  if (entry->count == UINT32_MAX)
+    return mpx_fail(-EOVERFLOW, "the thread reads already, %u times", UINT32_MAX);
+  entry->count++;
+  return read_result(rwlock);
+}
+
 int mproc_rwlock_acquire_read(mproc_rwlock *rwlock, int timeout_ms) {
   mpx_thread self;
   int r = mpx_object_enter_for(rwlock, MPX_KIND_RWLOCK, timeout_ms, &self);
@@ -48,10 +55,8 @@ int mproc_rwlock_acquire_read(mproc_rwlock *rwlock, int timeout_ms) {
   if (mpx_mutex_owner(&rwlock->writer) == self)
     return mpx_fail(-EDEADLK, "the calling thread writes; it cannot read as well");
   mpx_entry *entry = mpx_roster_find(&rwlock->readers, self);
-  if (entry) {
-    entry->count++;
-    return read_result(rwlock);
-  }
+  if (entry)
+    return read_again(rwlock, entry);
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
   for (;;) {
     r = mpx_guard_lock(&rwlock->guard, self, deadline);
