@@ -54,8 +54,10 @@ typedef struct mproc_barrier mproc_barrier;
 typedef enum mproc_owner_state {
   MPROC_OWNER_NONE = 0,    /* nobody holds it */
   MPROC_OWNER_RUNNING = 1, /* alive */
-  MPROC_OWNER_STOPPED = 2, /* alive, and stopped by a signal or a debugger */
-  MPROC_OWNER_DEAD = 3     /* ended; the next taker will get it */
+  /* alive, and stopped by a signal or a debugger; told in its own pid namespace, and in that of the
+   * process that started it */
+  MPROC_OWNER_STOPPED = 2,
+  MPROC_OWNER_DEAD = 3 /* ended; the next taker will get it */
 } mproc_owner_state;
 
 /* Who holds something, for diagnosis: it may be over when you read it. */

@@ -90,6 +90,12 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   atomic_store_explicit(&slot->gate, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->record, 0, memory_order_relaxed);
   slot->server = 0;
+  const mpx_slot *own = mpx_table_slot(header, parent);
+  uint32_t here = own ? atomic_load_explicit(&own->own_namespace, memory_order_relaxed)
+                      : mpx_os_pid_namespace();
+  atomic_store_explicit(&slot->pid_namespace, here, memory_order_relaxed);
+  atomic_store_explicit(&slot->own_namespace, 0, memory_order_relaxed);
+  atomic_store_explicit(&slot->own_pid, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->birth, MPX_BIRTH_AWAITED, memory_order_relaxed);
   atomic_store_explicit(&slot->relay, MPX_RELAY_NONE, memory_order_relaxed);
   /* release: who sees CLAIMED sees the parent. Nobody else writes the tag while we live. */
@@ -98,16 +104,38 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   return 1;
 }
 
+/* A number means something in its namespace only. Where namespaces cannot be told apart there is
+ * hardly more than one. */
+static int64_t pid_in(const mpx_slot *slot, uint32_t here) {
+  /* acquire: pairs with the release in become: the number was written before */
+  uint32_t own = atomic_load_explicit(&slot->own_namespace, memory_order_acquire);
+  if (here != 0 && own == here)
+    return atomic_load_explicit(&slot->own_pid, memory_order_relaxed);
+  uint32_t known = atomic_load_explicit(&slot->pid_namespace, memory_order_relaxed);
+  known = known ? known : own;
+  return known == here || known == 0 || here == 0
+             ? atomic_load_explicit(&slot->pid, memory_order_relaxed)
+             : 0;
+}
+
+int64_t mpx_slot_pid(const mpx_slot *slot) {
+  return pid_in(slot, mpx_os_pid_namespace());
+}
+
 mpx_member mpx_table_find(mpx_header *header, int64_t pid) {
   uint32_t count = atomic_load_explicit(&header->slots_used, memory_order_relaxed);
+  uint32_t here = mpx_os_pid_namespace();
+  mpx_member found = 0;
   for (uint32_t i = 0; i < count && i < MPX_SLOT_COUNT && pid > 0; i++) {
     mpx_slot *slot = &header->slots[i];
     uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
-    if (tag_state(tag) != MPX_SLOT_FREE &&
-        atomic_load_explicit(&slot->pid, memory_order_relaxed) == pid)
-      return mpx_member_make(i, tag_generation(tag));
+    if (tag_state(tag) == MPX_SLOT_FREE || pid_in(slot, here) != pid)
+      continue;
+    found = mpx_member_make(i, tag_generation(tag));
+    if (!mpx_member_is_dead(header, found))
+      break;
   }
-  return 0;
+  return found;
 }
 
 int mpx_table_claim(mpx_header *header, mpx_member parent, mpx_member *ret_member) {
@@ -383,9 +411,11 @@ bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
     return false;
   if (any_cell(header, member, thread_vanished))
     return true;
-  int64_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  int64_t pid = mpx_slot_pid(slot);
   int64_t start_time = atomic_load_explicit(&slot->start_time, memory_order_relaxed);
+  if (pid == 0) /* it has no number here by which to ask: not for sure */
+    return false;
   if (start_time <= 0) /* on its way from mpx_table_take to its first cell, or unknown */
-    return pid != 0 && mpx_os_start_time(pid) == -ESRCH;
+    return mpx_os_start_time(pid) == -ESRCH;
   return !mpx_os_process_is_alive(pid, start_time);
 }

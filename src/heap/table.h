@@ -74,7 +74,7 @@ typedef struct mpx_slot {
   mpx_cell cell; /* of the thread that entered first: the one that runs the entry */
   _Alignas(64) _Atomic uint64_t tag; /* claimer's slot + 1 << 40 | generation << 8 | state */
   _Atomic mpx_member parent; /* claimer, before the child exists; sweeps read what comes next too */
-  _Atomic int64_t pid;       /* claimer after a fork, and the child itself: the same value */
+  _Atomic int64_t pid; /* claimer after a fork, and the child itself, if it is the same for it */
   _Atomic int64_t start_time; /* the child, when its first thread ends before it */
   _Atomic uint32_t gate;      /* claimer: 1 when it can name the child, which may end then */
   _Atomic uint32_t record;    /* the child at its end: 0x100 | exit code; pairs with acquire */
@@ -86,6 +86,11 @@ typedef struct mpx_slot {
   _Atomic uint32_t birth; /* the child or the server; pairs with acquire */
   _Atomic uint32_t relay; /* server; pairs with acquire */
   mpx_exit exit;          /* server, before DONE */
+  /* in which pid namespace `pid` is a number; claimer, before the child exists; 0: unknown */
+  _Atomic uint32_t pid_namespace;
+  /* the child's own namespace, last (release), and its number there; 0: not known yet */
+  _Atomic uint32_t own_namespace;
+  _Atomic int64_t own_pid;
 } mpx_slot;
 
 struct mpx_header;
@@ -96,7 +101,10 @@ uint32_t mpx_member_slot(mpx_member member);
 /* The slot a member has, or NULL when it was buried. Bounds-checked: members come from shared
  * memory. */
 mpx_slot *mpx_table_slot(struct mpx_header *header, mpx_member member);
-/* The member with that pid, or 0; one that has ended counts until it is buried. */
+/* What the slot's process is called in the caller's pid namespace; 0: unknown. */
+int64_t mpx_slot_pid(const mpx_slot *slot);
+/* The member with that pid here, or 0; one that has ended counts until it is buried, unless another
+ * has its pid by now. */
 mpx_member mpx_table_find(struct mpx_header *header, int64_t pid);
 /* Takes a free slot for a child of `parent`. MPROC_ETABLEFULL, says why. */
 int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);

@@ -101,7 +101,7 @@ int mproc_connection_give(mproc_connection *connection, int64_t pid) {
 static bool has_ended(mpx_member member) {
   mpx_header *header = mpx_family_header();
   mpx_slot *slot = mpx_table_slot(header, member);
-  int64_t pid = slot ? atomic_load_explicit(&slot->pid, memory_order_relaxed) : 0;
+  int64_t pid = slot ? mpx_slot_pid(slot) : 0;
   return mpx_member_is_dead(header, member) ||
          (pid && mpx_table_is_claimed(header, member) && !mpx_os_process_is_alive(pid, -1));
 }

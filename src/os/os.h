@@ -264,6 +264,9 @@ int mpx_os_cpu_count(void);
 int64_t mpx_os_pid(void);
 /* The process that the system holds for the parent; 0: one in another pid namespace. */
 int64_t mpx_os_parent_pid(void);
+/* A number of the pid namespace that this process is in: another one in each that there is at a
+ * time. 0: nobody can tell. [child] */
+uint32_t mpx_os_pid_namespace(void);
 /* When a process started, in units that never repeat for one pid while the machine is up.
  * -ESRCH. */
 int64_t mpx_os_start_time(int64_t pid);

@@ -27,7 +27,7 @@ static bool has_ended(const mproc_process *process) {
 static _Atomic mpx_member stopped_server;
 
 static bool is_stopped(mpx_member server, const mpx_slot *slot) {
-  bool stopped = mpx_os_process_is_stopped(slot->pid);
+  bool stopped = mpx_os_process_is_stopped(mpx_slot_pid(slot));
   atomic_store_explicit(&stopped_server, stopped ? server : 0, memory_order_relaxed);
   return stopped;
 }

@@ -24,7 +24,7 @@ static mpx_os_mutex sentinel_lock;
 static mproc_handle parent_sentinel = MPX_NO_HANDLE;
 
 static void describe(const mpx_slot *slot, mproc_process_info *info) {
-  info->pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  info->pid = atomic_load_explicit(&slot->own_pid, memory_order_relaxed);
   info->daemon = (int)slot->daemon;
   info->method = slot->method ? mpx_method_name((mpx_method)slot->method) : "main";
   memcpy(info->name, slot->name, sizeof info->name);
@@ -84,7 +84,7 @@ int mproc_parent_is_alive(void) {
   return r < 0 ? r : !mpx_member_is_dead(mpx_family_header(), self.parent);
 }
 
-/* The parent's number here. In another pid namespace it is not the one in the table, but 0. As long
+/* The parent's number here. In another pid namespace it is not its own, but 0. As long
  * as it lives it is the system's parent too, but for a forkserver's workers, whose server is in its
  * namespace. */
 static int64_t pid_of_parent(void) {

@@ -55,7 +55,7 @@ static bool is_farewell(const mpx_request *request) {
   const mpx_slot *slot = mpx_table_slot(mpx_serve.header, request->member);
   return mpx_request_is_sound(request, &mpx_serve.received) &&
          request->kind == MPX_REQUEST_RETIRE && slot && mpx_serve.received.pid != 0 &&
-         atomic_load(&slot->pid) == mpx_serve.received.pid;
+         mpx_slot_pid(slot) == mpx_serve.received.pid;
 }
 
 static void take_request(void) {

@@ -21,7 +21,7 @@ mpx_client *mpx_client_know(mpx_member member) {
     return NULL;
   mpx_serve.clients = items;
   known = &mpx_serve.clients[mpx_serve.client_count++];
-  int64_t pid = atomic_load(&slot->pid);
+  int64_t pid = mpx_slot_pid(slot);
   *known = (mpx_client){.member = member,
                         .sentinel = MPX_NO_HANDLE,
                         .pid = pid,

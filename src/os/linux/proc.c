@@ -39,11 +39,27 @@ int mpx_proc_parse_stat(const char *text, mpx_proc_stat *ret_stat) {
   return 0;
 }
 
+uint32_t mpx_os_pid_namespace(void) {
+  struct stat file;
+  return stat("/proc/self/ns/pid", &file) == 0 ? (uint32_t)file.st_ino : 0;
+}
+
+/* A process that was put into a pid namespace of its own often has the /proc of the one before, in
+ * which its numbers are those of others. */
+static bool has_our_numbers(void) {
+  char own[32], text[32];
+  int size = snprintf(own, sizeof own, "%d", (int)getpid());
+  return readlink("/proc/self", text, sizeof text) == size && memcmp(own, text, (size_t)size) == 0;
+}
+
 /* -ESRCH: no such process. -ENOSYS: nobody can tell. */
 static int read_stat(int64_t pid, mpx_proc_stat *ret_stat) {
   char path[64], text[1024];
+  bool is_self = pid == getpid();
   (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
-  int64_t r = mpx_os_read_file(path, text, sizeof text);
+  int64_t r = is_self || has_our_numbers()
+                  ? mpx_os_read_file(is_self ? "/proc/self/stat" : path, text, sizeof text)
+                  : -ENOENT;
   if (r == -ESRCH || (r == -ENOENT && access("/proc/self/stat", R_OK) == 0)) {
     /* /proc may be mounted to hide the processes of other users. */
     return kill((pid_t)pid, 0) < 0 && errno == ESRCH ? -ESRCH : -ENOSYS;
