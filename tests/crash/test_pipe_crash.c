@@ -1,6 +1,7 @@
 /* Pipes, and what tells those who wait for objects: a process dies, or is stopped for a while, at
  * each named place. The others go on, and nothing is left of the dead. */
 #include "harness.h"
+#include "latency.h"
 #include "members.h"
 
 #include "ipc/connection.h"
@@ -8,8 +9,8 @@
 
 #include <stdatomic.h>
 
-/* A look takes 50 or 100 ms; the hang limit is ten times that. */
-enum { DRAIN_MS = 1000, SOON_MS = 1000, LONG_MS = 15000 };
+/* A notifier's timer comes every 100 ms, and what it finds is to be said; a process, to end. */
+enum { DRAIN_MS = 1000, SOON_MS = 1000, LONG_MS = 15000, OWN_MS = 10 };
 
 /* In the shared heap. */
 typedef struct board {
@@ -81,8 +82,10 @@ static mproc_process *start_at(const char *point, const char *method, mproc_entr
   return process;
 }
 
-static void check_soon(int64_t since) {
-  CHECK(UNDER_SANITIZER || test_under_valgrind() || now_ms() - since < SOON_MS);
+/* Of those who hear nothing, as who would tell them is dead, or stopped. */
+static void check_soon(latency told, const char *what) {
+  latency_end(&told, OWN_MS, what);
+  CHECK(UNDER_SANITIZER || test_under_valgrind() || told.took < SOON_MS * 1000LL);
 }
 
 static mproc_wait_item item_of(mproc_wait_kind kind, void *object) {
@@ -108,11 +111,11 @@ static void check_end(board *b) {
   CHECK_EQ(mproc_connection_recv_into(b->first, text, sizeof text, &size, LONG_MS), 0);
   CHECK_EQ(size, 4);
   CHECK_EQ(memcmp(text, "last", 4), 0);
-  int64_t since = now_ms();
+  const latency told = latency_begin();
   CHECK_EQ(mproc_connection_recv_into(b->first, text, sizeof text, &size, LONG_MS), MPROC_ECLOSED);
   CHECK_EQ(mproc_connection_send(b->first, "a", 1, LONG_MS), MPROC_ECLOSED);
   CHECK_EQ(mproc_connection_send_handle(b->first, 0, LONG_MS), MPROC_ECLOSED);
-  check_soon(since);
+  check_soon(told, "a close");
 }
 
 static void dies_closing(const char *point) {
@@ -127,6 +130,7 @@ static void dies_closing(const char *point) {
     free_board(b);
     check_nothing_left(point);
   }
+  latency_report(point);
 }
 
 enum { SIZES = 8, EACH = 32, OTHERS = SIZES * EACH, PATTERN = 0x50 };
@@ -347,11 +351,11 @@ static void falls_silent(const char *point, mproc_entry *entry, bool is_dead) {
       CHECK(stopped_within(mproc_process_pid(victim), JOIN_MS));
     else
       check_killed(victim, SIGKILL);
-    int64_t since = now_ms();
+    const latency told = latency_begin();
     await_notice(notifier);
-    check_soon(since);
+    check_soon(told, point);
     check_exited(waiter, 0);
-    check_soon(since);
+    check_soon(told, point);
     if (!is_dead) {
       CHECK_EQ(kill((pid_t)mproc_process_pid(victim), SIGCONT), 0);
       check_exited(victim, 0);
@@ -360,6 +364,7 @@ static void falls_silent(const char *point, mproc_entry *entry, bool is_dead) {
     free_board(b);
     check_nothing_left(point);
   }
+  latency_report(point);
 }
 
 #define FALLS_SILENT(name, point, entry)                                                           \
@@ -434,10 +439,10 @@ static void dies_listening(const char *point) {
     b->ready = 0;
     mproc_process *waiter = start_by(method, wait_for_all, &b, sizeof b);
     AWAIT(b->ready);
-    int64_t since = now_ms();
+    const latency told = latency_begin();
     CHECK_EQ(mproc_event_set(b->event), 0);
     await_notice(notifier);
-    check_soon(since);
+    check_soon(told, point);
     check_exited(waiter, 0);
     mproc_notifier_destroy(notifier);
     free_board(b);
@@ -468,10 +473,10 @@ TEST_LIMIT(stops_when_it_listens_to_an_event, 60) {
     mproc_process *waiter = start_by(method, wait_for_all, &b, sizeof b);
     AWAIT(b->ready);
     sleep_ms(200);
-    int64_t since = now_ms();
+    const latency told = latency_begin();
     CHECK_EQ(mproc_event_set(b->event), 0);
     check_exited(waiter, 0);
-    check_soon(since);
+    check_soon(told, "notice.listens:stop");
     CHECK_EQ(mproc_event_destroy(b->event), -EBUSY);
     CHECK_EQ(kill((pid_t)mproc_process_pid(victim), SIGCONT), 0);
     check_exited(victim, 0);

@@ -1,6 +1,7 @@
 /* Locks and signals: a process dies, or is stopped for a while, at each named place. Its partner,
  * who does the same with the same objects, goes on, and nothing is left of the dead. */
 #include "harness.h"
+#include "latency.h"
 #include "members.h"
 
 #include "sync/check.h"
@@ -8,8 +9,9 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-/* A round of a partner takes a few looks of 50 ms at most; the hang limit is ten times that. */
-enum { DRAIN_MS = 1000, ROUNDS_AFTER = 4, SOON_MS = 5000 };
+/* The hang limit is for the rounds after the first, and for busy machines. A round has pauses of
+ * its own. */
+enum { DRAIN_MS = 1000, ROUNDS_AFTER = 4, SOON_MS = 5000, OWN_MS = 5 };
 
 /* In the shared heap. */
 typedef struct board {
@@ -23,7 +25,7 @@ typedef struct board {
   mproc_barrier *barrier;
   mproc_queue *queue;
   int turn; /* whose: under the condition's lock */
-  _Atomic int stop, next_may_come, sleeps, goes_on;
+  _Atomic int stop, next_may_come, sleeps, goes_on, has_begun[2];
   _Atomic int64_t rounds[2];
 } board;
 
@@ -33,7 +35,7 @@ typedef struct job {
   board *b;
   uintptr_t number; /* of the work: addresses differ between processes */
   int64_t self;
-  bool is_next; /* comes when the victim is dead, in its place */
+  bool is_next; /* comes when the victim is dead */
 } job;
 
 static board *new_board(void) {
@@ -211,6 +213,7 @@ static bool takes_two(int number) {
 static int go_on(void *arg, size_t size) {
   const job *j = arg;
   (void)size;
+  j->b->has_begun[j->self] = 1;
   while (j->is_next && !j->b->next_may_come)
     sleep_ms(1);
   CHECK_EQ(mproc_event_set(j->b->events[!j->self]), 0);
@@ -232,9 +235,11 @@ static mproc_process *start_one(board *b, int number, int self, const char *poin
 }
 
 /* It stands by, as a start takes its time. */
-static mproc_process *start_next(board *b, int number, const char *method) {
-  const job j = {b, (uintptr_t)number, 0, true};
-  return start_by(method, go_on, &j, sizeof j);
+static mproc_process *start_next(board *b, int number, int self, const char *method) {
+  const job j = {b, (uintptr_t)number, self, true};
+  mproc_process *process = start_by(method, go_on, &j, sizeof j);
+  AWAIT(b->has_begun[self]);
+  return process;
 }
 
 /* Whoever waits for one that has gone already is let go. */
@@ -292,19 +297,21 @@ static void dies_at(const char *point, int number, bool alone) {
   for (int first = 0; first < 2; first++) {
     board *b = new_board();
     mproc_process *partner = NULL;
-    mproc_process *next = takes_two(number) ? start_next(b, number, method) : NULL;
-    if (!alone && !first)
+    mproc_process *next = takes_two(number) ? start_next(b, number, 0, method) : NULL;
+    if (alone)
+      partner = start_next(b, number, 1, method);
+    else if (!first)
       partner = start_one(b, number, 1, NULL, method);
     mproc_process *victim = start_one(b, number, 0, point, method);
     if (!alone && first)
       partner = start_one(b, number, 1, NULL, method);
     check_killed(victim, SIGKILL);
-    if (alone) {
+    if (alone)
       check_whole(b);
-      partner = start_one(b, number, 1, NULL, method);
-    }
-    int64_t since = now_ms();
+    AWAIT(b->has_begun[1]);
+    int64_t since = now_ms(), was = b->rounds[1];
     b->next_may_come = 1;
+    AWAIT_GOING_ON(b->rounds[1] > was, OWN_MS, point);
     await_rounds(b, 1);
     CHECK(UNDER_SANITIZER || test_under_valgrind() || now_ms() - since < SOON_MS);
     end_one(b, partner);
@@ -317,6 +324,7 @@ static void dies_at(const char *point, int number, bool alone) {
     drain_closed();
     check_drained(&before, DRAIN_MS, point);
   }
+  latency_report(point);
 }
 
 /* Alive: whoever needs what it holds waits; it goes on where it was. */
@@ -456,9 +464,7 @@ static void wake_up_dies(int place, const char *method) {
   mproc_process *victim = start_by(method, wake_at, &j, sizeof j);
   unsetenv("MPROC_CRASH");
   check_killed(victim, SIGKILL);
-  int64_t since = now_ms();
-  AWAIT(b->goes_on);
-  CHECK(UNDER_SANITIZER || test_under_valgrind() || now_ms() - since < SOON_MS);
+  AWAIT_GOING_ON(b->goes_on, 0, "turn.counted");
   check_exited(sleeper, 0);
   free_board(b);
   drain_closed();
@@ -470,4 +476,5 @@ TEST_LIMIT(dies_when_a_sleeper_is_to_be_woken, 60) {
   FOR_ALL_METHODS(method)
   for (int place = 0; place < PLACES; place++)
     wake_up_dies(place, method);
+  latency_report("turn.counted");
 }
