@@ -10,7 +10,7 @@
 /* Ten times what survivors may take. */
 #define HANG_MS (UNDER_SANITIZER || test_under_valgrind() ? 20000 : 1000)
 
-enum { CREW_MAX = 16, ROLES_MAX = 8, CALM_AFTER = 25, STOPPED_ROUNDS_MAX = 6 };
+enum { CREW_MAX = 24, ROLES_MAX = 12, CALM_AFTER = 25, STOPPED_ROUNDS_MAX = 6 };
 
 /* What each of the crew is told. */
 typedef struct post {
@@ -33,7 +33,7 @@ typedef struct storm {
   void *board;
   storm_progress *progress;
   int kinds; /* of progress */
-  uint64_t seed, random;
+  uint64_t random;
   unsigned mortal; /* roles that are killed */
   int count, killed[ROLES_MAX];
   crew_member crew[CREW_MAX];
@@ -48,16 +48,20 @@ static inline unsigned random_below(uint64_t *state, unsigned limit) {
 }
 
 /* MPROC_TEST_SEED says which numbers come; what the system makes of them differs all the same. */
+static inline uint64_t storm_seed(void) {
+  const char *given = getenv("MPROC_TEST_SEED");
+  uint64_t seed =
+      given ? (uint64_t)strtoull(given, NULL, 10) : (uint64_t)now_ms() << 16 ^ (unsigned)getpid();
+  printf("# MPROC_TEST_SEED=%llu\n", (unsigned long long)seed);
+  fflush(stdout);
+  return seed;
+}
+
 static inline void storm_init(storm *s, mproc_entry *entry, void *board, storm_progress *progress,
                               int kinds, unsigned mortal) {
-  const char *given = getenv("MPROC_TEST_SEED");
   *s = (storm){
       .entry = entry, .board = board, .progress = progress, .kinds = kinds, .mortal = mortal};
-  s->seed =
-      given ? (uint64_t)strtoull(given, NULL, 10) : (uint64_t)now_ms() << 16 ^ (unsigned)getpid();
-  s->random = s->seed | 1;
-  printf("# MPROC_TEST_SEED=%llu\n", (unsigned long long)s->seed);
-  fflush(stdout);
+  s->random = storm_seed() | 1;
 }
 
 static inline void storm_post(storm *s, int index, int64_t role) {

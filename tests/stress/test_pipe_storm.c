@@ -1,8 +1,9 @@
-/* Pipes under random fire: two processes send messages and descriptors to each other; one of them
- * is killed at any time. The other gets what was sent, whole and in order, then the end; and in the
- * end everything is gone. */
+/* Pipes under random fire: two processes send messages and descriptors to each other; either is
+ * stopped for a while, and one of them is killed, at any time. The other gets what was sent, whole
+ * and in order, then the end; and in the end everything is gone. */
 #include "harness.h"
 #include "members.h"
+#include "storm.h"
 
 #include "ipc/connection.h"
 #include "sync/check.h"
@@ -10,7 +11,9 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-enum { ROUNDS = 300, LIFE_MS = 20, LONG_MS = 15000, MOST_BYTES = 3000, DRAIN_MS = 1000 };
+/* Pairs at a time: most of a round is waiting for the 50 ms look. */
+enum { ROUNDS = 1000, PAIRS = 4, STOP_MS = 12, LIFE_MS = 20 };
+enum { LONG_MS = 15000, MOST_BYTES = 3000, DRAIN_MS = 1000 };
 
 /* In the shared heap. */
 typedef struct board {
@@ -23,8 +26,7 @@ typedef struct board {
 
 typedef struct job {
   board *b;
-  uint32_t self;
-  unsigned seed;
+  uint64_t self, seed;
 } job;
 
 typedef struct message {
@@ -38,15 +40,10 @@ enum { HEAD = offsetof(message, bytes) };
 typedef struct talk {
   board *b;
   uint32_t self;
-  unsigned seed;
+  uint64_t seed;
   uint32_t received, handles_sent, last_handle;
   bool is_over;
 } talk;
-
-static unsigned random_below(unsigned *seed, unsigned limit) {
-  *seed = *seed * 1664525u + 1013904223u;
-  return (*seed >> 8) % limit;
-}
 
 static uint32_t sum_of(const message *m) {
   uint32_t sum = m->number * 2654435761u + m->size;
@@ -141,7 +138,7 @@ static void do_something(talk *t) {
 /* Until the other is gone; then what it sent is all there. */
 static int talk_until_the_end(void *arg, size_t size) {
   const job *j = arg;
-  talk t = {.b = j->b, .self = j->self, .seed = j->seed};
+  talk t = {.b = j->b, .self = (uint32_t)j->self, .seed = j->seed};
   int descriptors = descriptor_count();
   (void)size;
   while (!t.is_over)
@@ -153,30 +150,67 @@ static int talk_until_the_end(void *arg, size_t size) {
   return 0;
 }
 
-static mproc_process *start_end(board *b, uint32_t self, unsigned *seed) {
-  const job j = {b, self, random_below(seed, 1u << 20)};
-  const char *method = all_methods[random_below(seed, 4) ? 0 : random_below(seed, METHODS)];
-  mproc_process *process = start_by(method, talk_until_the_end, &j, sizeof j);
-  CHECK_EQ(mproc_connection_give(b->ends[self], mproc_process_pid(process)), 0);
-  return process;
+/* Two ends, and which is killed. */
+typedef struct pair {
+  board *b;
+  mproc_process *ends[2];
+  unsigned victim;
+} pair;
+
+static void start_pair(pair *p, uint64_t *random) {
+  static const mproc_pipe_options small = {.capacity = 4};
+  board *b = p->b;
+  CHECK_EQ(mproc_pipe_create(random_below(random, 2) ? &small : NULL, &b->ends[0], &b->ends[1]), 0);
+  b->sent[0] = b->sent[1] = 0;
+  for (unsigned i = 0; i < 2; i++) {
+    const job j = {b, i, *random};
+    const char *method = all_methods[random_below(random, 4) ? 0 : random_below(random, METHODS)];
+    p->ends[i] = start_by(method, talk_until_the_end, &j, sizeof j);
+    CHECK_EQ(mproc_connection_give(b->ends[i], mproc_process_pid(p->ends[i])), 0);
+  }
+  p->victim = random_below(random, 2);
 }
 
-static void play_round(board *b, unsigned seed) {
-  static const mproc_pipe_options small = {.capacity = 4};
-  mproc_process *processes[2];
-  CHECK_EQ(mproc_pipe_create(random_below(&seed, 2) ? &small : NULL, &b->ends[0], &b->ends[1]), 0);
-  b->sent[0] = b->sent[1] = 0;
-  for (uint32_t i = 0; i < 2; i++)
-    processes[i] = start_end(b, i, &seed);
-  sleep_ms((int)random_below(&seed, LIFE_MS));
-  unsigned victim = random_below(&seed, 2);
-  CHECK_EQ(mproc_process_kill(processes[victim]), 0);
-  check_killed(processes[victim], SIGKILL);
-  check_exited(processes[!victim], 0);
+static void send_signal(const pair *p, unsigned end, int signal_number) {
+  CHECK_EQ(kill((pid_t)mproc_process_pid(p->ends[end]), signal_number), 0);
+}
+
+/* Nobody, the victim, or the survivor is stopped: the latter before the death and after it. */
+static void strike(pair *p, uint64_t *random) {
+  unsigned how = random_below(random, 4), survivor = !p->victim;
+  if (how == 1)
+    send_signal(p, p->victim, SIGSTOP);
+  if (how >= 2)
+    send_signal(p, survivor, SIGSTOP);
+  if (how)
+    sleep_ms((int)random_below(random, STOP_MS));
+  if (how == 2)
+    send_signal(p, survivor, SIGCONT);
+  CHECK_EQ(mproc_process_kill(p->ends[p->victim]), 0);
+  if (how == 3) {
+    sleep_ms((int)random_below(random, STOP_MS));
+    send_signal(p, survivor, SIGCONT);
+  }
+}
+
+static void end_pair(pair *p) {
+  check_killed(p->ends[p->victim], SIGKILL);
+  check_exited(p->ends[!p->victim], 0);
   for (int i = 0; i < 2; i++)
-    check_is_whole(mpx_connection_check(b->ends[i]));
-  CHECK_EQ(mproc_connection_close(b->ends[0]), 0);
-  CHECK_EQ(mproc_connection_close(b->ends[1]), MPROC_ECLOSED); /* it came back with the first */
+    check_is_whole(mpx_connection_check(p->b->ends[i]));
+  CHECK_EQ(mproc_connection_close(p->b->ends[0]), 0);
+  CHECK_EQ(mproc_connection_close(p->b->ends[1]), MPROC_ECLOSED); /* it came back with the first */
+}
+
+static void play_round(pair *pairs, int count, uint64_t *random) {
+  for (int i = 0; i < count; i++)
+    start_pair(&pairs[i], random);
+  for (int i = 0; i < count; i++) {
+    sleep_ms((int)random_below(random, LIFE_MS));
+    strike(&pairs[i], random);
+  }
+  for (int i = 0; i < count; i++)
+    end_pair(&pairs[i]);
 }
 
 static bool can_hand_over(void) {
@@ -196,17 +230,27 @@ TEST_LIMIT(one_end_is_killed, 600) {
   drain_closed();
   check_alone(DRAIN_MS);
   const holdings before = count_holdings();
-  board *b = mproc_heap_calloc(1, sizeof *b);
-  CHECK(b != NULL);
-  CHECK_EQ(mproc_event_create(&b->event), 0);
+  pair pairs[PAIRS];
+  uint64_t random = storm_seed() | 1;
+  uint32_t messages = 0, handles = 0;
+  mproc_event *never_set;
+  CHECK_EQ(mproc_event_create(&never_set), 0);
+  for (int i = 0; i < PAIRS; i++) {
+    CHECK((pairs[i].b = mproc_heap_calloc(1, sizeof(board))) != NULL);
+    pairs[i].b->event = never_set;
+  }
   int rounds = test_scale(ROUNDS);
-  for (int i = 0; i < rounds; i++)
-    play_round(b, 77 + (unsigned)i);
-  printf("# %d rounds: %u messages, %u descriptors\n", rounds, b->messages, b->handles);
-  CHECK(rounds < ROUNDS || (b->messages > 0 && b->handles > 0));
-  check_is_whole(mpx_event_check(b->event));
-  CHECK_EQ(mproc_event_destroy(b->event), 0);
-  CHECK_EQ(mproc_heap_free(b), 0);
+  for (int left = rounds; left > 0; left -= PAIRS)
+    play_round(pairs, left < PAIRS ? left : PAIRS, &random);
+  for (int i = 0; i < PAIRS; i++) {
+    messages += pairs[i].b->messages;
+    handles += pairs[i].b->handles;
+    CHECK_EQ(mproc_heap_free(pairs[i].b), 0);
+  }
+  printf("# %d rounds: %u messages, %u descriptors\n", rounds, messages, handles);
+  CHECK(rounds < ROUNDS || (messages > 0 && handles > 0));
+  check_is_whole(mpx_event_check(never_set));
+  CHECK_EQ(mproc_event_destroy(never_set), 0);
   drain_closed();
   check_drained(&before, DRAIN_MS, "the storm");
 }

@@ -10,8 +10,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { LOCK, RWLOCK, TRACKED, CONDITION, EVENT, BARRIER, ROLES };
-enum { ROUNDS = 1000, DRAIN_MS = 10000, LONG_MS = 10000 };
+enum { LOCK, RLOCK, RWLOCK, TRACKED, PERMIT, BOUNDED, CONDITION, EVENT, VALUE, BARRIER, ROLES };
+enum { ROUNDS = 2000, DRAIN_MS = 10000, LONG_MS = 10000, BOUND = 4, BACKLOG = 16 };
 
 /* Changed one after the other: unequal when somebody died in between. */
 typedef struct pair {
@@ -21,12 +21,14 @@ typedef struct pair {
 /* In the shared heap. */
 typedef struct board {
   mproc_lock *lock;
+  mproc_rlock *rlock;
   mproc_rwlock *rwlock;
-  mproc_semaphore *tracked;
+  mproc_semaphore *tracked, *permits, *bounded;
   mproc_condition *condition;
   mproc_event *event;
+  mproc_value *value;
   mproc_barrier *barrier;
-  pair by_lock, by_rwlock, by_permit;
+  pair by_lock, by_rlock, by_rwlock, by_permit;
   int64_t tokens; /* under the condition's lock */
   _Atomic int must_end;
   _Atomic int64_t rounds[ROLES];
@@ -67,6 +69,21 @@ static void lock_work(board *b, int self, uint64_t *random) {
   b->rounds[LOCK]++;
 }
 
+/* Twice, and let go of twice: a death at either depth is told. */
+static void rlock_work(board *b, int self, uint64_t *random) {
+  (void)self;
+  int r = mproc_rlock_acquire(b->rlock, LONG_MS);
+  CHECK_OK(r);
+  CHECK_EQ(mproc_rlock_acquire(b->rlock, 0), r);
+  change(&b->by_rlock, r == MPROC_OWNER_DIED, random);
+  if (r == MPROC_OWNER_DIED)
+    CHECK_EQ(mproc_rlock_consistent(b->rlock), 0);
+  CHECK_EQ(mproc_rlock_release(b->rlock), 0);
+  pause_in_between(random);
+  CHECK_EQ(mproc_rlock_release(b->rlock), 0);
+  b->rounds[RLOCK]++;
+}
+
 static void rwlock_work(board *b, int self, uint64_t *random) {
   (void)self;
   if (random_below(random, 2)) {
@@ -94,6 +111,32 @@ static void tracked_work(board *b, int self, uint64_t *random) {
   change(&b->by_permit, r == MPROC_OWNER_DIED, random);
   CHECK_EQ(mproc_semaphore_release(b->tracked, 1), 0);
   b->rounds[TRACKED]++;
+}
+
+/* A permit without an owner goes with the one who takes it: one gives, the other takes. */
+static void permit_work(board *b, int self, uint64_t *random) {
+  if (self == 0) {
+    if (mproc_semaphore_value(b->permits) < BACKLOG)
+      CHECK_EQ(mproc_semaphore_release(b->permits, 1 + (int)random_below(random, 3)), 0);
+    usleep(random_below(random, 500));
+    return;
+  }
+  CHECK_EQ(mproc_semaphore_acquire(b->permits, LONG_MS), 0);
+  b->rounds[PERMIT]++;
+}
+
+static void bounded_work(board *b, int self, uint64_t *random) {
+  int value = mproc_semaphore_value(b->bounded);
+  CHECK(value >= 0 && value <= BOUND);
+  if (self == 0) {
+    int r = mproc_semaphore_release(b->bounded, 1);
+    if (r != 0)
+      CHECK_EQ(r, -EOVERFLOW);
+    usleep(random_below(random, 500));
+    return;
+  }
+  CHECK_EQ(mproc_semaphore_acquire(b->bounded, LONG_MS), 0);
+  b->rounds[BOUNDED]++;
 }
 
 /* Tokens are one number: whoever was told that an owner died finds it whole. */
@@ -133,6 +176,21 @@ static void event_work(board *b, int self, uint64_t *random) {
   }
 }
 
+/* It only grows. What was seen last is kept, so that no change is missed. */
+static void value_work(board *b, int self, uint64_t *random) {
+  static int64_t seen = -1;
+  int64_t now;
+  if (self == 0) {
+    CHECK_EQ(mproc_value_add_int64(b->value, 1, NULL), 0);
+    usleep(random_below(random, 500));
+    return;
+  }
+  CHECK_EQ(mproc_value_wait_int64(b->value, seen, &now, LONG_MS), 0);
+  CHECK(now > seen);
+  seen = now;
+  b->rounds[VALUE]++;
+}
+
 static int no_action(void *arg) {
   (void)arg;
   return 0;
@@ -149,41 +207,64 @@ static void barrier_work(board *b, int self, uint64_t *random) {
     CHECK_EQ(mproc_barrier_reset(b->barrier), 0);
 }
 
+/* The other may wait, and looks whether all must end when it goes on. */
+static void tell_the_last_time(board *b, int role) {
+  if (role == EVENT)
+    CHECK_EQ(mproc_event_set(b->event), 0);
+  else if (role == VALUE)
+    CHECK_EQ(mproc_value_add_int64(b->value, 1, NULL), 0);
+  else if (role == PERMIT)
+    CHECK_EQ(mproc_semaphore_release(b->permits, 1), 0);
+  else if (role == BOUNDED)
+    (void)mproc_semaphore_release(b->bounded, 1);
+}
+
 static int work(void *arg, size_t size) {
   static void (*const works[])(board *, int, uint64_t *) = {
-      lock_work, rwlock_work, tracked_work, condition_work, event_work, barrier_work};
+      [LOCK] = lock_work,           [RLOCK] = rlock_work,   [RWLOCK] = rwlock_work,
+      [TRACKED] = tracked_work,     [PERMIT] = permit_work, [BOUNDED] = bounded_work,
+      [CONDITION] = condition_work, [EVENT] = event_work,   [VALUE] = value_work,
+      [BARRIER] = barrier_work};
   const post *order = arg;
   board *b = order->board;
   uint64_t random = order->seed | 1;
   (void)size;
   while (!b->must_end)
     works[order->role](b, (int)(order->index % 2), &random);
-  if (order->role == EVENT) /* the other waits, and this one was the last to clear it */
-    CHECK_EQ(mproc_event_set(b->event), 0);
+  if (order->index % 2 == 0)
+    tell_the_last_time(b, (int)order->role);
   return 0;
 }
 
 /* ---- the storm ------------------------------------------------------------------------------- */
 
 static board *new_board(void) {
-  static const mproc_semaphore_options tracked = {.tracked = 1};
+  static const mproc_semaphore_options tracked = {.tracked = 1}, bounded = {.bounded = 1};
   board *b = mproc_heap_calloc(1, sizeof *b);
   CHECK(b != NULL);
   CHECK_EQ(mproc_lock_create(&b->lock), 0);
+  CHECK_EQ(mproc_rlock_create(&b->rlock), 0);
   CHECK_EQ(mproc_rwlock_create(&b->rwlock), 0);
   CHECK_EQ(mproc_semaphore_create(1, &tracked, &b->tracked), 0);
+  CHECK_EQ(mproc_semaphore_create(0, NULL, &b->permits), 0);
+  CHECK_EQ(mproc_semaphore_create(BOUND, &bounded, &b->bounded), 0);
   CHECK_EQ(mproc_condition_create(NULL, &b->condition), 0);
   CHECK_EQ(mproc_event_create(&b->event), 0);
+  CHECK_EQ(mproc_value_create_int64(0, &b->value), 0);
   CHECK_EQ(mproc_barrier_create(2, &b->barrier), 0);
   return b;
 }
 
 static void free_board(board *b) {
   CHECK_EQ(mproc_lock_destroy(b->lock), 0);
+  CHECK_EQ(mproc_rlock_destroy(b->rlock), 0);
   CHECK_EQ(mproc_rwlock_destroy(b->rwlock), 0);
   CHECK_EQ(mproc_semaphore_destroy(b->tracked), 0);
+  CHECK_EQ(mproc_semaphore_destroy(b->permits), 0);
+  CHECK_EQ(mproc_semaphore_destroy(b->bounded), 0);
   CHECK_EQ(mproc_condition_destroy(b->condition), 0);
   CHECK_EQ(mproc_event_destroy(b->event), 0);
+  CHECK_EQ(mproc_value_destroy(b->value), 0);
   CHECK_EQ(mproc_barrier_destroy(b->barrier), 0);
   CHECK_EQ(mproc_heap_free(b), 0);
 }
@@ -191,10 +272,14 @@ static void free_board(board *b) {
 /* Nobody is inside any more. */
 static void check_whole(const board *b) {
   check_is_whole(mpx_lock_check(b->lock));
+  check_is_whole(mpx_rlock_check(b->rlock));
   check_is_whole(mpx_rwlock_check(b->rwlock));
   check_is_whole(mpx_semaphore_check(b->tracked));
+  check_is_whole(mpx_semaphore_check(b->permits));
+  check_is_whole(mpx_semaphore_check(b->bounded));
   check_is_whole(mpx_condition_check(b->condition));
   check_is_whole(mpx_event_check(b->event));
+  check_is_whole(mpx_value_check(b->value));
   check_is_whole(mpx_barrier_check(b->barrier));
 }
 
@@ -225,6 +310,7 @@ TEST_LIMIT(locks_and_signals_under_fire, 300) {
   check_whole(b);
   uint64_t random = 1;
   lock_work(b, 0, &random);
+  rlock_work(b, 0, &random);
   rwlock_work(b, 0, &random);
   tracked_work(b, 0, &random);
   condition_work(b, 0, &random);
