@@ -46,9 +46,9 @@ MPROC_API MPROC_NODISCARD int mproc_pipe_create(const mproc_pipe_options *option
                                                 mproc_connection **ret_first,
                                                 mproc_connection **ret_second);
 
-/* The connection is that process's from now on: one of the family, after its start, by the number
- * that it has in the caller's pid namespace. -ESRCH: it has ended, or is none of the family; or is
- * in another namespace, and not the caller, or one of its namespace, has started it. */
+/* The connection is that process's from now on: one of the family, after its start, by its number
+ * in the caller's pid namespace, if it is there or was started from there. -ESRCH: it has ended, or
+ * no process of the family is called so. */
 MPROC_API int mproc_connection_give(mproc_connection *connection, int64_t pid);
 
 /* Sends a copy of `size` bytes, 0 too; waits for room. MPROC_ECLOSED: the other end is. -EBADF:

@@ -121,7 +121,7 @@ typedef struct mproc_rusage {
 } mproc_rusage;
 
 typedef struct mproc_process_info {
-  int64_t pid;
+  int64_t pid; /* in its own pid namespace */
   int daemon;
   const char *method; /* how it was started: static storage, "main" for the family's first */
   char name[32];

@@ -199,19 +199,9 @@ static int enter_thread(mpx_header *header, mpx_member member) {
 
 /* The last steps of every way in: the process is `member` from here on. */
 static int become(mpx_header *header, mpx_member member) {
-  int r = mpx_table_take(header, member);
+  int r = mpx_table_take(header, member, mpx_os_pid());
   if (r < 0)
     return mpx_fail(MPROC_EBOOT, "the parent died during the start");
-  mpx_slot *slot = mpx_table_slot(header, member);
-  uint32_t here = mpx_os_pid_namespace();
-  atomic_store_explicit(&slot->own_pid, mpx_os_pid(), memory_order_relaxed);
-  /* release: pairs with the acquire in mpx_slot_pid */
-  atomic_store_explicit(&slot->own_namespace, here, memory_order_release);
-  /* The claimer's word stands where it came first; it may be dead and never say it. */
-  int64_t unknown = 0;
-  uint32_t claimers = atomic_load_explicit(&slot->pid_namespace, memory_order_relaxed);
-  if (here == claimers || here == 0 || claimers == 0)
-    (void)atomic_compare_exchange_strong(&slot->pid, &unknown, mpx_os_pid());
   MPROC_CRASH_POINT("family.taken");
   r = enter_thread(header, member);
   if (r < 0)

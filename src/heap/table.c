@@ -21,12 +21,22 @@ static uint64_t tag_of_claimer(uint32_t generation, mpx_member claimer) {
   return slot << 40 | tag_of(generation, MPX_SLOT_CLAIMING);
 }
 
+/* With its own number: who is killed in the next instant, after its claimer, has left no other. */
+static uint64_t tag_of_runner(uint32_t generation, int64_t pid) {
+  uint64_t number = pid > 0 && pid < 1 << 24 ? (uint64_t)pid : 0;
+  return number << 40 | tag_of(generation, MPX_SLOT_RUNNING);
+}
+
 static mpx_slot_state tag_state(uint64_t tag) {
   return (mpx_slot_state)(tag & 0xff);
 }
 
 static uint32_t tag_generation(uint64_t tag) {
   return (uint32_t)(tag >> 8);
+}
+
+static int64_t tag_pid(uint64_t tag) {
+  return tag_state(tag) == MPX_SLOT_RUNNING ? (int64_t)(tag >> 40) : 0;
 }
 
 mpx_member mpx_member_make(uint32_t slot, uint32_t generation) {
@@ -67,6 +77,13 @@ static bool back_with_memory(_Atomic uint32_t *mark, uint32_t index, void *item,
   return commit(item, size);
 }
 
+/* Of a member it stays what it was when it became one. */
+static uint32_t own_namespace(mpx_header *header) {
+  const mpx_slot *own = mpx_table_slot(header, mpx_family_self());
+  return own ? atomic_load_explicit(&own->own_namespace, memory_order_relaxed)
+             : mpx_os_pid_namespace();
+}
+
 /* 1: claimed. 0: it is another's. -ENOMEM. */
 static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
                       mpx_member *ret_member) {
@@ -90,10 +107,7 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   atomic_store_explicit(&slot->gate, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->record, 0, memory_order_relaxed);
   slot->server = 0;
-  const mpx_slot *own = mpx_table_slot(header, parent);
-  uint32_t here = own ? atomic_load_explicit(&own->own_namespace, memory_order_relaxed)
-                      : mpx_os_pid_namespace();
-  atomic_store_explicit(&slot->pid_namespace, here, memory_order_relaxed);
+  atomic_store_explicit(&slot->pid_namespace, own_namespace(header), memory_order_relaxed);
   atomic_store_explicit(&slot->own_namespace, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->own_pid, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->birth, MPX_BIRTH_AWAITED, memory_order_relaxed);
@@ -104,27 +118,25 @@ static int claim_slot(mpx_header *header, uint32_t index, mpx_member parent,
   return 1;
 }
 
-/* A number means something in its namespace only. Where namespaces cannot be told apart there is
- * hardly more than one. */
+/* A number means something in its namespace only. Where nobody can tell them apart there is one. */
 static int64_t pid_in(const mpx_slot *slot, uint32_t here) {
-  /* acquire: pairs with the release in become: the number was written before */
-  uint32_t own = atomic_load_explicit(&slot->own_namespace, memory_order_acquire);
-  if (here != 0 && own == here)
-    return atomic_load_explicit(&slot->own_pid, memory_order_relaxed);
-  uint32_t known = atomic_load_explicit(&slot->pid_namespace, memory_order_relaxed);
-  known = known ? known : own;
-  return known == here || known == 0 || here == 0
-             ? atomic_load_explicit(&slot->pid, memory_order_relaxed)
-             : 0;
+  /* acquire: pairs with the release in mpx_table_take: the namespace was written before */
+  int64_t own = atomic_load_explicit(&slot->own_pid, memory_order_acquire);
+  if (own && atomic_load_explicit(&slot->own_namespace, memory_order_relaxed) == here)
+    return own;
+  if (atomic_load_explicit(&slot->pid_namespace, memory_order_relaxed) != here)
+    return 0;
+  int64_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  return pid ? pid : tag_pid(atomic_load_explicit(&slot->tag, memory_order_relaxed));
 }
 
 int64_t mpx_slot_pid(const mpx_slot *slot) {
-  return pid_in(slot, mpx_os_pid_namespace());
+  return pid_in(slot, own_namespace(mpx_family_header()));
 }
 
 mpx_member mpx_table_find(mpx_header *header, int64_t pid) {
   uint32_t count = atomic_load_explicit(&header->slots_used, memory_order_relaxed);
-  uint32_t here = mpx_os_pid_namespace();
+  uint32_t here = own_namespace(header);
   mpx_member found = 0;
   for (uint32_t i = 0; i < count && i < MPX_SLOT_COUNT && pid > 0; i++) {
     mpx_slot *slot = &header->slots[i];
@@ -161,13 +173,22 @@ mpx_report *mpx_table_report(mpx_header *header, mpx_member member) {
   return commit(report, sizeof *report) ? report : NULL;
 }
 
-int mpx_table_take(mpx_header *header, mpx_member member) {
+int mpx_table_take(mpx_header *header, mpx_member member, int64_t pid) {
   mpx_slot *slot = &header->slots[mpx_member_slot(member)];
   uint64_t expected = tag_of((uint32_t)member, MPX_SLOT_CLAIMED);
+  uint32_t here = mpx_os_pid_namespace();
+  uint32_t claimers = atomic_load_explicit(&slot->pid_namespace, memory_order_relaxed);
+  int64_t unknown = 0, common = here == claimers ? pid : 0;
   if (!atomic_compare_exchange_strong_explicit(&slot->tag, &expected,
-                                               tag_of((uint32_t)member, MPX_SLOT_RUNNING),
+                                               tag_of_runner((uint32_t)member, common),
                                                memory_order_acq_rel, memory_order_relaxed))
     return -ESTALE;
+  MPROC_CRASH_POINT("table.taken");
+  atomic_store_explicit(&slot->own_namespace, here, memory_order_relaxed);
+  /* release: pairs with the acquire in pid_in */
+  atomic_store_explicit(&slot->own_pid, pid, memory_order_release);
+  /* The claimer's word stands where it came first; it may be dead and never say it. */
+  (void)atomic_compare_exchange_strong(&slot->pid, &unknown, common);
   return 0;
 }
 
@@ -411,9 +432,9 @@ bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
     return false;
   if (any_cell(header, member, thread_vanished))
     return true;
-  int64_t pid = mpx_slot_pid(slot);
+  int64_t pid = pid_in(slot, own_namespace(header));
   int64_t start_time = atomic_load_explicit(&slot->start_time, memory_order_relaxed);
-  if (pid == 0) /* it has no number here by which to ask: not for sure */
+  if (pid == 0) /* none here by which to ask */
     return false;
   if (start_time <= 0) /* on its way from mpx_table_take to its first cell, or unknown */
     return mpx_os_start_time(pid) == -ESRCH;

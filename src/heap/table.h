@@ -72,9 +72,10 @@ typedef struct mpx_server_page {
 /* Four cache lines. */
 typedef struct mpx_slot {
   mpx_cell cell; /* of the thread that entered first: the one that runs the entry */
-  _Alignas(64) _Atomic uint64_t tag; /* claimer's slot + 1 << 40 | generation << 8 | state */
+  /* of who claims, its slot + 1; of who runs, its pid; each << 40 | generation << 8 | state */
+  _Alignas(64) _Atomic uint64_t tag;
   _Atomic mpx_member parent; /* claimer, before the child exists; sweeps read what comes next too */
-  _Atomic int64_t pid; /* claimer after a fork, and the child itself, if it is the same for it */
+  _Atomic int64_t pid; /* claimer after a fork; the child itself, if both are in one namespace */
   _Atomic int64_t start_time; /* the child, when its first thread ends before it */
   _Atomic uint32_t gate;      /* claimer: 1 when it can name the child, which may end then */
   _Atomic uint32_t record;    /* the child at its end: 0x100 | exit code; pairs with acquire */
@@ -88,7 +89,7 @@ typedef struct mpx_slot {
   mpx_exit exit;          /* server, before DONE */
   /* in which pid namespace `pid` is a number; claimer, before the child exists; 0: unknown */
   _Atomic uint32_t pid_namespace;
-  /* the child's own namespace, last (release), and its number there; 0: not known yet */
+  /* the child's own namespace, and its number there, last (release); 0: not known yet */
   _Atomic uint32_t own_namespace;
   _Atomic int64_t own_pid;
 } mpx_slot;
@@ -110,8 +111,9 @@ mpx_member mpx_table_find(struct mpx_header *header, int64_t pid);
 int mpx_table_claim(struct mpx_header *header, mpx_member parent, mpx_member *ret_member);
 /* Where a child or server that has taken the slot writes why it gives up; NULL without memory. */
 mpx_report *mpx_table_report(struct mpx_header *header, mpx_member member);
-/* The child's step: -ESTALE when the slot was swept meanwhile (its parent died). */
-int mpx_table_take(struct mpx_header *header, mpx_member member);
+/* The child's step, which says what it is called; 0: there is no child any more. -ESTALE when the
+ * slot was swept meanwhile (its parent died). */
+int mpx_table_take(struct mpx_header *header, mpx_member member, int64_t pid);
 /* Frees a slot that was claimed by a process which died before its child took it; nothing happens
  * if the child took it meanwhile. Returns whether the slot is done with: false for one that was
  * taken. */

@@ -18,7 +18,7 @@ enum { END };
 static int64_t pid_of_user(mproc_connection *connection) {
   mpx_member user = atomic_load_explicit(&connection->user, memory_order_relaxed);
   mpx_slot *slot = mpx_table_slot(mpx_family_header(), user);
-  return slot ? atomic_load_explicit(&slot->pid, memory_order_relaxed) : 0;
+  return slot ? mpx_slot_pid(slot) : 0;
 }
 
 /* Both have to be there: a try waits for the other as long as it may take to look. */

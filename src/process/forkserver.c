@@ -133,14 +133,14 @@ static int open_sentinel(mproc_process *process, mpx_slot *slot) {
   if (r != -ESRCH && still_had_pid(process, slot))
     return r;
   mpx_os_child_close(child);
-  child->pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  child->pid = mpx_slot_pid(slot);
   return mpx_os_ended_sentinel(&child->sentinel);
 }
 
 static int name_child(mproc_process *process) {
   mpx_slot *slot = mpx_table_slot(mpx_family_header(), process->member);
   mpx_child *child = &process->child;
-  child->pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+  child->pid = mpx_slot_pid(slot);
   if (child->sentinel != MPX_NO_HANDLE) { /* a pipe, where there are no pidfds */
     process->server_start_time = mpx_os_start_time(child->pid);
     return 0;
@@ -168,8 +168,9 @@ static void abandon(mproc_process *process) {
     process->member = 0;
     return;
   }
-  if (!mpx_member_is_dead(header, process->member))
-    mpx_os_process_kill(slot->pid, mpx_os_start_time(slot->pid), MPX_NO_HANDLE);
+  int64_t pid = mpx_slot_pid(slot);
+  if (pid && !mpx_member_is_dead(header, process->member))
+    mpx_os_process_kill(pid, mpx_os_start_time(pid), MPX_NO_HANDLE);
   mpx_relay_forget(process);
 }
 

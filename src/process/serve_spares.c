@@ -97,7 +97,7 @@ void mpx_spares_notice(void) {
     mpx_member member = one->member ? 0 : mpx_worker_member(one);
     mpx_slot *slot = mpx_table_slot(mpx_serve.header, member);
     if (!slot || atomic_load_explicit(&slot->birth, memory_order_acquire) == MPX_BIRTH_AWAITED ||
-        atomic_load(&slot->pid) != one->pid)
+        mpx_slot_pid(slot) != one->pid)
       continue;
     one->member = member;
     atomic_store(&mpx_serve.open->spares[one->spare], 0); /* its place is for another */

@@ -119,7 +119,7 @@ static void bury_worker(mpx_worker *one) {
   mpx_exit status = {.state = MPROC_STATE_UNKNOWN, .code = -1};
   mpx_member member = mpx_worker_member(one);
   mpx_slot *slot = mpx_table_slot(mpx_serve.header, member);
-  int64_t owner = slot && slot->server == mpx_family_self() ? atomic_load(&slot->pid) : -1;
+  int64_t owner = slot && slot->server == mpx_family_self() ? mpx_slot_pid(slot) : -1;
   if (owner == one->pid)
     atomic_store_explicit(&slot->relay, MPX_RELAY_REAPING, memory_order_release);
   if (mpx_os_reaper_take(one->pid, &status) == 0)

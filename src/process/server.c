@@ -369,7 +369,7 @@ static int await_server(mproc_handle from, mpx_member member, int64_t deadline) 
     int64_t now = mpx_os_now(), slice = now + 100 * MPX_NS_PER_MS;
     if (mpx_os_poll(&item, 1, slice < deadline ? slice : deadline) == 0) {
       if (mpx_member_is_dead(mpx_family_header(), member) &&
-          mpx_table_slot(mpx_family_header(), member)->pid != 0)
+          mpx_slot_pid(mpx_table_slot(mpx_family_header(), member)) != 0)
         break;
       if (now >= deadline)
         return mpx_fail(-ETIMEDOUT,
@@ -428,8 +428,9 @@ static void remove_server(const launch_plan *plan) {
     mpx_os_process_kill(plan->pid, plan->start_time, MPX_NO_HANDLE);
   if (!slot || mpx_table_retract(header, plan->member))
     return;
-  if (plan->pid <= 0 && slot->pid > 0)
-    mpx_os_process_kill(slot->pid, mpx_os_start_time(slot->pid), MPX_NO_HANDLE);
+  int64_t pid = mpx_slot_pid(slot);
+  if (plan->pid <= 0 && pid > 0)
+    mpx_os_process_kill(pid, mpx_os_start_time(pid), MPX_NO_HANDLE);
   while (!mpx_member_is_dead(header, plan->member) && mpx_os_now() < deadline)
     mpx_os_sleep(MPX_NS_PER_MS);
   give_up(plan->member);
@@ -485,7 +486,7 @@ static int start(mpx_server *server, int64_t deadline, mpx_instance **ret_instan
   *ret_instance = instance;
   instance = NULL;
   mpx_log(MPROC_LOG_DEBUG, "forkserver: process %lld serves",
-          (long long)mpx_table_slot(mpx_family_header(), plan->member)->pid);
+          (long long)mpx_slot_pid(mpx_table_slot(mpx_family_header(), plan->member)));
 finish:
   free(plan);
   free(instance);

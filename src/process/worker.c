@@ -278,7 +278,7 @@ static void mark_unborn(mpx_slot *slot) {
 
 bool mpx_birth_fail(mpx_member member, int code, const char *text) {
   mpx_header *header = mpx_family_header();
-  bool unborn = mpx_table_take(header, member) == 0;
+  bool unborn = mpx_table_take(header, member, 0) == 0;
   mpx_slot *slot = mpx_table_slot(header, member);
   if (!unborn && (!slot || slot->server != mpx_family_self() ||
                   atomic_load_explicit(&slot->birth, memory_order_acquire) != MPX_BIRTH_AWAITED))

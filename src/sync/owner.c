@@ -14,7 +14,7 @@ int mpx_owner_say(mpx_thread thread, mproc_owner *ret_owner) {
   if (thread) {
     mpx_slot *slot = mpx_table_slot(header, mpx_thread_member(header, thread));
     owner.state = mpx_thread_is_dead(header, thread) ? MPROC_OWNER_DEAD : MPROC_OWNER_RUNNING;
-    int64_t pid = 0; /* here; of no use to others */
+    int64_t pid = 0; /* what it is called here */
     if (slot) {
       pid = mpx_slot_pid(slot);
       owner.pid = atomic_load_explicit(&slot->own_pid, memory_order_relaxed);

@@ -15,7 +15,8 @@ typedef struct board {
   char method[16];
   int daemon;
   int in_thread;
-  int joins; /* waits for its child, which was killed */
+  int joins;     /* waits for its child, which was killed */
+  int dies_soon; /* before it knows what its child is called */
   _Atomic int go;
   _Atomic mpx_member member; /* of the child that runs */
   _Atomic int64_t pid;
@@ -90,9 +91,14 @@ static void children_die(const char *method, const char *const *points, size_t c
 }
 
 static void children_die_in_a_fork(void) {
-  static const char *const points[] = {
-      "fork.child.born", "fork.child.member",       "family.taken",         "cell.taken",
-      "cell.locked",     "child.finish.unrecorded", "child.finish.recorded"};
+  static const char *const points[] = {"fork.child.born",
+                                       "fork.child.member",
+                                       "table.taken",
+                                       "family.taken",
+                                       "cell.taken",
+                                       "cell.locked",
+                                       "child.finish.unrecorded",
+                                       "child.finish.recorded"};
   children_die("fork", points, sizeof points / sizeof points[0]);
 }
 
@@ -150,10 +156,16 @@ static void *start_and_die(void *argument) {
   return NULL;
 }
 
+static void die_now(void) {
+  raise(SIGKILL);
+}
+
 static int keep(void *arg, size_t size) {
   board *b = *(board **)arg;
   pthread_t thread;
   (void)size;
+  if (b->dies_soon)
+    CHECK_EQ(pthread_atfork(NULL, die_now, NULL), 0);
   if (!b->in_thread) {
     start_and_die(b);
     return 1; /* the point was not on the way */
@@ -224,6 +236,17 @@ TEST(starter_dies_while_it_makes_its_guardian) {
       continue;
     board *b = new_board("guardian.executed", method);
     b->daemon = b->in_thread = 1;
+    starter_dies(b);
+  }
+}
+
+/* And its child is killed there, at the place where only itself can have said what it is called. */
+TEST(starter_and_child_die) {
+  static const char *const points[] = {"table.taken", "family.taken", "cell.taken"};
+  remember();
+  for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
+    board *b = new_board(points[i], "fork");
+    b->dies_soon = 1;
     starter_dies(b);
   }
 }

@@ -1,6 +1,7 @@
 /* A program that has put its children into a pid namespace of their own, as runtimes of containers
  * do: numbers of processes mean something else there, and the first process keeps it alive. */
 #include "harness.h"
+#include "members.h"
 #include "processes.h"
 
 #include <sched.h>
@@ -59,8 +60,9 @@ static int by_spawn(void *arg, size_t size) {
 /* What would have to be nobody's child would be the last of the namespace too. A thread that could
  * want a guardian cannot be made there. */
 static int refuse(void *arg, size_t size) {
-  const mproc_process_options options = {.method = "forkserver"};
-  (void)arg, (void)size;
+  const mproc_process_options options = {.method = "forkserver",
+                                         .context = *(const mproc_context *const *)arg};
+  (void)size;
   if (unshare(CLONE_NEWPID) < 0)
     return 77;
   mproc_process *process = create_with(&options, return_code, &(int){5}, sizeof(int));
@@ -72,14 +74,19 @@ static int refuse(void *arg, size_t size) {
   return 0;
 }
 
-static void in_asker(mproc_entry *entry) {
+/* The context is for it to ask, if it likes. */
+static void in_asker_of(const mproc_context *context, mproc_entry *entry) {
   if (geteuid() != 0)
     SKIP("only root can make a pid namespace");
-  mproc_status status = end_of(start_by("fork", entry, NULL, 0));
+  mproc_status status = end_of(start_by("fork", entry, &context, sizeof context));
   if (status.code == 77)
     SKIP("not allowed here");
   CHECK_EQ(status.state, MPROC_STATE_EXITED);
   CHECK_EQ(status.code, 0);
+}
+
+static void in_asker(mproc_entry *entry) {
+  in_asker_of(NULL, entry);
 }
 
 TEST(forked_child_in_a_new_pid_namespace) {
@@ -92,6 +99,24 @@ TEST(spawned_child_in_a_new_pid_namespace) {
 
 TEST(forkserver_is_refused_in_a_new_pid_namespace) {
   in_asker(refuse);
+}
+
+/* Nor does what the server may have begun for them. */
+TEST(refused_starts_leave_no_slot) {
+  mproc_context *context;
+  const mproc_context_options options = {.method = "forkserver", .spares = 2};
+  CHECK_EQ(mproc_context_create(&context, &options), 0);
+  const mproc_process_options by_server = {.context = context};
+  check_exited(start_with(&by_server, return_code, &(int){0}, sizeof(int)), 0);
+  mpx_family_sweep(true);
+  const int before = used_slots();
+  for (int i = 0; i < 10; i++)
+    in_asker_of(context, refuse);
+  int64_t end = now_ms() + JOIN_MS;
+  for (mpx_family_sweep(true); used_slots() != before && now_ms() < end; sleep_ms(2))
+    mpx_family_sweep(true);
+  CHECK_EQ(used_slots(), before);
+  mproc_context_destroy(context);
 }
 
 /* ---- owners that are called the same --------------------------------------------------------- */
@@ -249,6 +274,54 @@ TEST(owners_of_one_number_in_two_namespaces) {
   check_exited(askers[0], 100 + SIGKILL);
   check_exited(askers[1], 0);
   free_sides(all);
+}
+
+/* ---- a descriptor ---------------------------------------------------------------------------- */
+
+/* In the shared heap. */
+typedef struct handover {
+  mproc_connection *first, *second;
+} handover;
+
+static int send_descriptor(void *arg, size_t size) {
+  const handover *h = arg;
+  int ends[2];
+  (void)size;
+  CHECK_EQ(pipe(ends), 0);
+  CHECK_EQ(write(ends[1], "hello", 5), 5);
+  return mproc_connection_send_handle(h->second, ends[0], SOON_MS) == 0 ? 0 : 1;
+}
+
+/* Started from outside, where it has another number than for who is in here with it. */
+static int receive_descriptor(void *arg, size_t size) {
+  handover h;
+  mproc_handle handle;
+  char text[8] = "";
+  (void)arg, (void)size;
+  CHECK_EQ(getpid(), 1);
+  CHECK_EQ(mproc_pipe_create(NULL, &h.first, &h.second), 0);
+  if (mproc_connection_recv_handle(h.first, &handle, 0) == -ENOSYS)
+    return NOT_ALLOWED; /* the system hands none over */
+  mproc_process *sender = start_by("fork", send_descriptor, &h, sizeof h);
+  CHECK_EQ(mproc_connection_give(h.second, mproc_process_pid(sender)), 0);
+  CHECK_EQ(mproc_connection_recv_handle(h.first, &handle, SOON_MS), 0);
+  CHECK_EQ(read((int)handle, text, sizeof text), 5);
+  CHECK_STR(text, "hello");
+  check_exited(sender, 0);
+  CHECK_EQ(mproc_connection_close(h.first), 0);
+  return 0;
+}
+
+static int start_receiver(void *arg, size_t size) {
+  if (unshare(CLONE_NEWPID) < 0)
+    return NOT_ALLOWED;
+  mproc_status status = end_of(start_by("fork", receive_descriptor, arg, size));
+  CHECK_EQ(status.state, MPROC_STATE_EXITED);
+  return status.code;
+}
+
+TEST(descriptor_goes_between_two_of_one_namespace) {
+  in_asker(start_receiver);
 }
 
 /* ---- numbers that are chosen ----------------------------------------------------------------- */

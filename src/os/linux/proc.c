@@ -56,10 +56,8 @@ static bool has_our_numbers(void) {
 static int read_stat(int64_t pid, mpx_proc_stat *ret_stat) {
   char path[64], text[1024];
   bool is_self = pid == getpid();
-  (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
-  int64_t r = is_self || has_our_numbers()
-                  ? mpx_os_read_file(is_self ? "/proc/self/stat" : path, text, sizeof text)
-                  : -ENOENT;
+  (void)snprintf(path, sizeof path, is_self ? "/proc/self/stat" : "/proc/%" PRId64 "/stat", pid);
+  int64_t r = is_self || has_our_numbers() ? mpx_os_read_file(path, text, sizeof text) : -ENOENT;
   if (r == -ESRCH || (r == -ENOENT && access("/proc/self/stat", R_OK) == 0)) {
     /* /proc may be mounted to hide the processes of other users. */
     return kill((pid_t)pid, 0) < 0 && errno == ESRCH ? -ESRCH : -ENOSYS;
