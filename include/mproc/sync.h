@@ -15,8 +15,8 @@
  * Ownership   An object belongs to the family until it is destroyed; the end of its creator changes
  *             nothing. Destroying one that somebody holds or waits for is -EBUSY (one who waits and
  *             is stopped is not always seen, and gets MPROC_ECLOSED later). Whoever uses one that
- *             was destroyed gets MPROC_ECLOSED, until 64 more objects of the family were destroyed:
- *             then its memory may be something else's.
+ *             was destroyed gets MPROC_ECLOSED, until 64 more objects of the family were destroyed
+ *             (32 Barriers, Conditions, RWLocks): then its memory may be something else's.
  * Threads     any thread of any member. The owner of a lock is a thread, not a process. A function
  *             marked "signal-safe" may be called in a signal handler, by a thread that has used the
  *             library before.
@@ -27,7 +27,7 @@
  *             -EINVAL (another kind of object; a negative timeout), MPROC_EFOREIGN. Of every
  *             create: MPROC_EHEAPFULL, -ENOMEM. Of every wait: -ETIMEDOUT, or -EAGAIN for a try.
  *             In a thread's first call also -EAGAIN (24,576 others of the family use mproc).
- *             Negative always means: not held.
+ *             Negative always means: not held (but for a Condition's wait, see there).
  * Cost        a lock that nobody else wants costs two atomic operations, no system call. An object
  *             takes 64 bytes of the heap; a Barrier, Condition or RWLock 512 more for each 15
  *             threads inside at once. */
@@ -64,7 +64,7 @@ typedef enum mproc_owner_state {
 typedef struct mproc_owner {
   mproc_owner_state state;
   int is_main_thread; /* 1: the thread that runs the entry, or was the first to use mproc */
-  int64_t pid;        /* in its own pid namespace; 0: unknown */
+  int64_t pid;        /* in its own pid namespace: in another it is a stranger's; 0: unknown */
   char process_name[32];
   uint64_t reserved[8]; /* zero: room for fields to come */
 } mproc_owner;
@@ -204,15 +204,17 @@ MPROC_API int mproc_condition_consistent(mproc_condition *condition);
 
 /* Lets go of the lock (an RLock entirely), waits until notified, takes the lock back, however long
  * that takes. The lock is held again whatever it returns, except the errors below: 0 notified;
- * MPROC_OWNER_DIED: the lock's last owner died, so look at what it guards; -ETIMEDOUT, -EAGAIN: not
- * notified. There are no spurious returns of 0. What a notified waiter that was killed had been
- * told is told to another, within 100 ms, who may have begun to wait after it was sent. -EPERM: the
- * calling thread does not hold the lock. */
+ * MPROC_OWNER_DIED: an owner of the lock died, so look at what it guards, notified or not, in time
+ * or not, until somebody calls mproc_condition_consistent; -ETIMEDOUT, -EAGAIN: not notified. There
+ * are no spurious returns of 0. What a notified waiter that was killed had been told is told to
+ * another, within 100 ms, who may have begun to wait after it was sent. -EPERM: the calling thread
+ * does not hold the lock. */
 MPROC_API MPROC_NODISCARD int mproc_condition_wait(mproc_condition *condition, int timeout_ms);
 
 /* Waits until `predicate(arg)`, called with the lock held, returns non-zero, which it returns; 0:
- * not within the time; -ETIMEDOUT, -EAGAIN: see "Stopped" above. MPROC_OWNER_DIED from the lock is
- * for the predicate to find out. Errors as mproc_condition_wait. */
+ * not within the time; -ETIMEDOUT, -EAGAIN: see "Stopped" above. That an owner of the lock died the
+ * predicate finds out by mproc_condition_consistent: 0 if there was something to repair. Errors as
+ * mproc_condition_wait. */
 MPROC_API MPROC_NODISCARD int mproc_condition_wait_for(mproc_condition *condition,
                                                        int (*predicate)(void *arg), void *arg,
                                                        int timeout_ms);

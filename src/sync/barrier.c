@@ -352,14 +352,14 @@ int mproc_barrier_destroy(mproc_barrier *barrier) {
     if (r < 0)
       return r;
     bool waits = count_waiting(barrier) > 0;
-    bool inside = mpx_roster_next(&barrier->arrived, NULL) != NULL;
-    unlock(barrier);
-    if (waits || (inside && mpx_os_now() >= until))
-      return mpx_fail(-EBUSY, "somebody waits at the barrier");
-    if (!inside)
+    if (!mpx_roster_next(&barrier->arrived, NULL))
       break;
+    unlock(barrier);
+    if (waits || mpx_os_now() >= until)
+      return mpx_fail(-EBUSY, "somebody waits at the barrier");
   }
-  mpx_roster_free(mpx_roster_detach(&barrier->arrived));
+  mpx_guard_close(&barrier->guard); /* who is about to come does not */
+  mpx_roster_fini(&barrier->arrived);
   mpx_object_destroy(barrier);
   return 0;
 }

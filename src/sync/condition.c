@@ -279,13 +279,14 @@ int mproc_condition_wait_for(mproc_condition *condition, int (*predicate)(void *
   if (r < 0)
     return r;
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
-  for (;;) {
+  for (bool is_over = false;;) {
     int result = predicate(arg);
-    if (result || r == NOT_TOLD)
+    if (result || is_over)
       return result;
     r = wait_until(condition, self, deadline);
     if (r < 0)
       return r;
+    is_over = mpx_os_now() >= deadline; /* what a dead owner left hides whether we were told */
   }
 }
 
@@ -299,16 +300,17 @@ int mproc_condition_destroy(mproc_condition *condition) {
   if (r < 0)
     return r;
   pass_on(condition);
-  bool waits = mpx_roster_next(&condition->waiters, NULL) != NULL;
-  mpx_guard_unlock(&condition->guard);
-  if (waits)
-    return mpx_fail(-EBUSY, "somebody waits for the condition");
-  if (condition->has_own) {
+  r = 0;
+  if (mpx_roster_next(&condition->waiters, NULL))
+    r = mpx_fail(-EBUSY, "somebody waits for the condition");
+  else if (condition->has_own)
     r = mproc_rlock_destroy(condition->rlock);
-    if (r < 0)
-      return r;
+  if (r < 0) {
+    mpx_guard_unlock(&condition->guard);
+    return r;
   }
-  mpx_roster_free(mpx_roster_detach(&condition->waiters));
+  mpx_guard_close(&condition->guard); /* who is about to stand in does not */
+  mpx_roster_fini(&condition->waiters);
   mpx_object_destroy(condition);
   return 0;
 }

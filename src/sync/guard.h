@@ -9,7 +9,7 @@
 
 /* Until `deadline` (0: a try), but for 100 ms in any case: an instant is no wait. 0, or
  * MPROC_OWNER_DIED (marked as repaired: the caller does it). -ETIMEDOUT, or -EAGAIN for a try: a
- * thread is stopped inside of the object; says so. */
+ * thread is stopped inside of the object; says so. MPROC_ECLOSED: the object was destroyed. */
 int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline);
 
 /* For those who can do without: as above, waits for no living thread and says nothing. */
@@ -17,6 +17,11 @@ int mpx_guard_try(mpx_mutex *guard, mpx_thread self);
 
 static inline void mpx_guard_unlock(mpx_mutex *guard) {
   mpx_mutex_unlock_own(guard);
+}
+
+/* The owner lets go of it for good: MPROC_ECLOSED for all others. */
+static inline void mpx_guard_close(mpx_mutex *guard) {
+  mpx_mutex_close_own(guard);
 }
 
 #endif

@@ -31,13 +31,10 @@ int mproc_lock_release(mproc_lock *lock) {
   int r = mpx_object_enter(lock, MPX_KIND_LOCK, &self); /* a stranger's fork must not open it */
   if (r < 0)
     return r;
-  for (;;) {
-    uint64_t seen = atomic_load_explicit(&lock->mutex.word, memory_order_relaxed);
-    if ((seen & ~MPX_THREAD_FLAGS) == 0)
-      return mpx_fail(-EPERM, "the lock is open: it was released more often than acquired");
-    if (mpx_mutex_unlock_any(&lock->mutex, self, seen))
-      return 0;
-  }
+  r = mpx_mutex_unlock_any(&lock->mutex, self);
+  if (r == -EPERM)
+    return mpx_fail(r, "the lock is open: it was released more often than acquired");
+  return r < 0 ? mpx_mutex_fail(r, 0, "the lock") : 0;
 }
 
 int mproc_lock_consistent(mproc_lock *lock) {

@@ -124,21 +124,25 @@ static bool open_with(mpx_mutex *mutex, uint64_t seen, uint64_t died) {
   return true;
 }
 
-bool mpx_mutex_unlock(mpx_mutex *mutex, uint64_t seen) {
-  return open_with(mutex, seen, seen & MPX_MUTEX_DIED);
-}
-
-bool mpx_mutex_unlock_any(mpx_mutex *mutex, mpx_thread self, uint64_t seen) {
-  mpx_thread owner = seen & ~MPX_THREAD_FLAGS;
-  bool died = owner != self && mpx_thread_is_dead(mpx_family_header(), owner);
-  return died ? open_with(mutex, seen, MPX_MUTEX_DIED) : mpx_mutex_unlock(mutex, seen);
+int mpx_mutex_unlock_any(mpx_mutex *mutex, mpx_thread self) {
+  for (;;) {
+    uint64_t seen = atomic_load_explicit(&mutex->word, memory_order_relaxed);
+    mpx_thread owner = seen & ~MPX_THREAD_FLAGS;
+    if (seen == GONE)
+      return MPROC_ECLOSED;
+    if (owner == 0)
+      return -EPERM;
+    bool died = owner != self && mpx_thread_is_dead(mpx_family_header(), owner);
+    if (open_with(mutex, seen, died ? MPX_MUTEX_DIED : seen & MPX_MUTEX_DIED))
+      return 0;
+  }
 }
 
 void mpx_mutex_unlock_own(mpx_mutex *mutex) {
   uint64_t seen;
   do /* somebody may say meanwhile that he sleeps */
     seen = atomic_load_explicit(&mutex->word, memory_order_relaxed);
-  while (!mpx_mutex_unlock(mutex, seen));
+  while (!open_with(mutex, seen, seen & MPX_MUTEX_DIED));
 }
 
 int mpx_mutex_fail(int code, int timeout_ms, const char *what) {
@@ -160,9 +164,13 @@ int mpx_mutex_repaired(mpx_mutex *mutex, mpx_thread self) {
 int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self) {
   if (mpx_mutex_owner(mutex) == self || mpx_mutex_lock(mutex, self, 0) < 0)
     return mpx_fail(-EBUSY, "somebody holds the lock; release it first");
+  mpx_mutex_close_own(mutex);
+  return 0;
+}
+
+void mpx_mutex_close_own(mpx_mutex *mutex) {
   atomic_store(&mutex->word, GONE); /* who waits, and has not been woken yet, is told */
   mpx_os_word_wake_all(mpx_low_half(&mutex->word));
-  return 0;
 }
 
 int mpx_mutex_destroy(void *object, mpx_mutex *mutex, mpx_thread self) {
@@ -183,6 +191,8 @@ int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline) {
   int r = mpx_mutex_lock_until(guard, self, deadline < least ? least : deadline);
   if (r >= 0)
     return repaired(guard, r);
+  if (r == MPROC_ECLOSED)
+    return mpx_mutex_fail(r, 0, "the object");
   return mpx_fail(deadline == 0 ? -EAGAIN : r,
                   "a thread is stopped, by a signal or a debugger, inside of the object; it must "
                   "go on or be killed first");

@@ -44,18 +44,19 @@ int mpx_mutex_await(mpx_mutex *mutex, int64_t deadline);
 
 int mpx_mutex_fail(int code, int timeout_ms, const char *what);
 
-/* `seen` is a word with an owner. False: it has changed meanwhile, and nothing was done. */
-bool mpx_mutex_unlock(mpx_mutex *mutex, uint64_t seen);
-/* The same by anybody: an owner who is dead by then has died with it. */
-bool mpx_mutex_unlock_any(mpx_mutex *mutex, mpx_thread self, uint64_t seen);
 /* The owner opens it. */
 void mpx_mutex_unlock_own(mpx_mutex *mutex);
+/* Anybody does: an owner who is dead by then has died with it. -EPERM: it is open.
+ * MPROC_ECLOSED. */
+int mpx_mutex_unlock_any(mpx_mutex *mutex, mpx_thread self);
 
 /* For the functions that say so to a caller: what a dead owner left is repaired. -EPERM, -EINVAL;
  * says why. */
 int mpx_mutex_repaired(mpx_mutex *mutex, mpx_thread self);
 /* Takes the mutex for good: MPROC_ECLOSED for all others. -EBUSY: somebody has it; says why. */
 int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self);
+/* The same by its owner. */
+void mpx_mutex_close_own(mpx_mutex *mutex);
 /* The same, and its object goes with it. */
 int mpx_mutex_destroy(void *object, mpx_mutex *mutex, mpx_thread self);
 

@@ -71,10 +71,5 @@ bool mpx_notice_is_used(mpx_notice *notice) {
 /* Somebody may be ringing still who made that happen for which the object was kept: the list stays
  * as it is, and its chunks as long as the object itself. */
 void mpx_notice_fini(mpx_notice *notice) {
-  mpx_chunk *chunk = atomic_load_explicit(&notice->bells.first, memory_order_acquire);
-  while (chunk) {
-    mpx_chunk *next = chunk->next;
-    mpx_object_destroy(chunk);
-    chunk = next;
-  }
+  mpx_roster_fini(&notice->bells);
 }

@@ -5,6 +5,7 @@
 #include "mproc/error.h"
 #include "mproc/heap.h"
 #include "os/crash_point.h"
+#include "sync/object.h"
 
 #include <string.h>
 
@@ -78,14 +79,9 @@ mpx_entry *mpx_roster_next(const mpx_roster *roster, const mpx_entry *entry) {
   return find_from(chunk, (int)(entry - chunk->entries) + 1, false);
 }
 
-mpx_chunk *mpx_roster_detach(mpx_roster *roster) {
-  roster->roomy = NULL;
-  return atomic_exchange(&roster->first, NULL);
-}
-
-void mpx_roster_free(mpx_chunk *first) {
-  for (mpx_chunk *next, *chunk = first; chunk; chunk = next) {
+void mpx_roster_fini(mpx_roster *roster) {
+  for (mpx_chunk *next, *chunk = first_of(roster); chunk; chunk = next) {
     next = chunk->next;
-    (void)mproc_heap_free(chunk);
+    mpx_object_destroy(chunk);
   }
 }

@@ -58,9 +58,8 @@ static inline bool mpx_entry_is_dead(const mpx_entry *entry) {
 mpx_entry *mpx_roster_find(const mpx_roster *roster, mpx_thread self);
 /* The entry after `entry` that counts, the first for NULL; NULL after the last. */
 mpx_entry *mpx_roster_next(const mpx_roster *roster, const mpx_entry *entry);
-/* Empties it and returns its chunks, which mpx_roster_free gives back: nobody stands in it any
- * more, and late ones find nobody. */
-mpx_chunk *mpx_roster_detach(mpx_roster *roster);
-void mpx_roster_free(mpx_chunk *first);
+/* Nobody comes in any more. Somebody may be on a walk still: the list stays as it is, and its
+ * chunks as long as the object itself. */
+void mpx_roster_fini(mpx_roster *roster);
 
 #endif

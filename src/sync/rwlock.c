@@ -171,15 +171,14 @@ int mproc_rwlock_destroy(mproc_rwlock *rwlock) {
   r = mpx_guard_lock(&rwlock->guard, self, mpx_os_now() + MPX_GUARD_NS);
   if (r < 0)
     return r;
-  mpx_chunk *chunks = NULL;
   r = has_readers(rwlock) ? mpx_fail(-EBUSY, "somebody reads; release the RWLock first")
                           : mpx_mutex_close(&rwlock->writer, self);
-  if (r == 0) /* who comes late finds a closed writer, and nobody else */
-    chunks = mpx_roster_detach(&rwlock->readers);
-  mpx_guard_unlock(&rwlock->guard);
-  if (r < 0)
+  if (r < 0) {
+    mpx_guard_unlock(&rwlock->guard);
     return r;
-  mpx_roster_free(chunks);
+  }
+  mpx_guard_close(&rwlock->guard);
+  mpx_roster_fini(&rwlock->readers);
   mpx_object_destroy(rwlock);
   return 0;
 }

@@ -341,6 +341,40 @@ EACH_METHOD(owner_dies_after_it_has_told) {
   free_board(b);
 }
 
+static int take_and_die(void *arg, size_t size) {
+  (void)size;
+  lock(*(board **)arg);
+  raise(SIGKILL);
+  return 0;
+}
+
+static int never(void *arg) {
+  (*(int *)arg)++;
+  return 0;
+}
+
+/* Its time ends all the same, and the predicate may find out. */
+static int whether_one_died(void *arg) {
+  return mproc_condition_consistent(((board *)arg)->condition) == 0 ? 7 : 0;
+}
+
+TEST(wait_for_with_what_a_dead_owner_left) {
+  board *b = new_board(NULL, 1);
+  int calls = 0;
+  check_killed(start_by("fork", take_and_die, &b, sizeof b), SIGKILL);
+  CHECK_EQ(mproc_condition_acquire(b->condition, 0), MPROC_OWNER_DIED);
+  CHECK_EQ(mproc_condition_wait_for(b->condition, never, &calls, 0), 0);
+  CHECK_EQ(calls, 2);
+  CHECK_EQ(mproc_condition_wait_for(b->condition, never, &calls, 60), 0);
+  CHECK_EQ(calls, 4);
+  CHECK_EQ(mproc_condition_wait_for(b->condition, whether_one_died, b, MPROC_FOREVER), 7);
+  CHECK_EQ(mproc_condition_wait_for(b->condition, whether_one_died, b, 10), 0);
+  unlock(b);
+  lock(b);
+  unlock(b);
+  free_board(b);
+}
+
 /* ---- barrier --------------------------------------------------------------------------------- */
 
 static int count_action(void *arg) {

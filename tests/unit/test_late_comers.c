@@ -1,0 +1,75 @@
+/* Who has looked at an object's kind, and goes on when it was destroyed: it is told so, as long as
+ * the object is kept. The kind is put back here, which is what such a one has seen. */
+#include "harness.h"
+#include "processes.h"
+
+#include "sync/layout.h"
+
+enum { SHORT_MS = 60 };
+
+static void see_as_before(void *object, mpx_kind kind) {
+  CHECK_EQ(((mpx_object *)object)->kind, 0);
+  ((mpx_object *)object)->kind = kind;
+}
+
+TEST(at_a_lock) {
+  mproc_lock *lock;
+  CHECK_EQ(mproc_lock_create(&lock), 0);
+  CHECK_EQ(mproc_lock_destroy(lock), 0);
+  see_as_before(lock, MPX_KIND_LOCK);
+  CHECK_EQ(mproc_lock_acquire(lock, SHORT_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_lock_release(lock), MPROC_ECLOSED); /* nor is it opened: */
+  CHECK_EQ(mproc_lock_acquire(lock, 0), MPROC_ECLOSED);
+}
+
+TEST(at_an_rlock) {
+  mproc_rlock *rlock;
+  CHECK_EQ(mproc_rlock_create(&rlock), 0);
+  CHECK_EQ(mproc_rlock_destroy(rlock), 0);
+  see_as_before(rlock, MPX_KIND_RLOCK);
+  CHECK_EQ(mproc_rlock_acquire(rlock, SHORT_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_rlock_release(rlock), -EPERM);
+}
+
+TEST(at_a_rwlock) {
+  mproc_rwlock *rwlock;
+  CHECK_EQ(mproc_rwlock_create(&rwlock), 0);
+  CHECK_EQ(mproc_rwlock_acquire_read(rwlock, 0), 0); /* makes its roster */
+  CHECK_EQ(mproc_rwlock_release(rwlock), 0);
+  CHECK_EQ(mproc_rwlock_destroy(rwlock), 0);
+  see_as_before(rwlock, MPX_KIND_RWLOCK);
+  CHECK_EQ(mproc_rwlock_readers(rwlock), 0); /* a walk finds the roster, and nobody */
+  CHECK_EQ(mproc_rwlock_acquire_read(rwlock, SHORT_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_rwlock_acquire_write(rwlock, SHORT_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_rwlock_release(rwlock), -EPERM);
+}
+
+/* Holds the lock, and is about to stand in. */
+TEST(at_a_condition) {
+  mproc_lock *lock;
+  mproc_condition *condition;
+  CHECK_EQ(mproc_lock_create(&lock), 0);
+  CHECK_EQ(mproc_condition_create(&(mproc_condition_options){.lock = lock}, &condition), 0);
+  CHECK_EQ(mproc_condition_acquire(condition, 0), 0);
+  CHECK_EQ(mproc_condition_wait(condition, 0), -EAGAIN); /* makes its roster */
+  CHECK_EQ(mproc_condition_destroy(condition), 0);
+  see_as_before(condition, MPX_KIND_CONDITION);
+  CHECK_EQ(mproc_condition_wait(condition, SHORT_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_condition_notify(condition, 1), MPROC_ECLOSED);
+  CHECK_EQ(mproc_lock_locked(lock), 1);
+  CHECK_EQ(mproc_lock_release(lock), 0);
+  CHECK_EQ(mproc_lock_destroy(lock), 0);
+}
+
+TEST(at_a_barrier) {
+  mproc_barrier *barrier;
+  CHECK_EQ(mproc_barrier_create(2, &barrier), 0);
+  CHECK_EQ(mproc_barrier_wait(barrier, 1), -ETIMEDOUT); /* makes its roster */
+  CHECK_EQ(mproc_barrier_reset(barrier), 0);
+  CHECK_EQ(mproc_barrier_destroy(barrier), 0);
+  see_as_before(barrier, MPX_KIND_BARRIER);
+  CHECK_EQ(mproc_barrier_wait(barrier, SHORT_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_barrier_n_waiting(barrier), MPROC_ECLOSED);
+  CHECK_EQ(mproc_barrier_reset(barrier), MPROC_ECLOSED);
+  CHECK_EQ(mproc_barrier_abort(barrier), MPROC_ECLOSED);
+}
