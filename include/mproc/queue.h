@@ -40,7 +40,8 @@ typedef struct mproc_queue_options {
                           each of `capacity` places has them. 0: 112 */
   int growing;          /* non-zero: a full queue grows by doubling instead of making put wait */
   int joinable;         /* non-zero: plain get leaves a message unfinished until
-                          mproc_queue_task_done, as Python's JoinableQueue */
+                          mproc_queue_task_done, as Python's JoinableQueue; but it keeps its place
+                          until then: where tasks put tasks, let the queue grow */
   uint64_t reserved[8]; /* must be zero */
 } mproc_queue_options;
 
@@ -57,7 +58,8 @@ typedef struct mproc_queue_statistics {
   uint64_t capacity;        /* places, all in all */
   uint64_t dropped;         /* puts that died on the way: never confirmed to anybody */
   uint64_t delivered_again; /* messages that a dead consumer had in hand */
-  uint64_t reserved[8];     /* zero: room for figures to come */
+  uint64_t lost;            /* messages in blocks that one was just done with, or about to return */
+  uint64_t reserved[7];     /* zero: room for figures to come */
 } mproc_queue_statistics;
 
 #ifdef __cplusplus

@@ -100,10 +100,11 @@ int mproc_connection_give(mproc_connection *connection, int64_t pid) {
  * bury. */
 static bool has_ended(mpx_member member) {
   mpx_header *header = mpx_family_header();
+  if (mpx_member_is_dead(header, member))
+    return true;
   mpx_slot *slot = mpx_table_slot(header, member);
-  int64_t pid = slot ? mpx_slot_pid(slot) : 0;
-  return mpx_member_is_dead(header, member) ||
-         (pid && mpx_table_is_claimed(header, member) && !mpx_os_process_is_alive(pid, -1));
+  int64_t pid = slot && mpx_table_is_claimed(header, member) ? mpx_slot_pid(slot) : 0;
+  return pid && !mpx_os_process_is_alive(pid, -1);
 }
 
 bool mpx_connection_is_over(mproc_connection *connection) {
@@ -127,6 +128,16 @@ static void close_queues(mproc_connection *connection) {
 void mpx_connection_look(mproc_connection *connection) {
   if (mpx_connection_is_over(connection))
     close_queues(connection);
+}
+
+/* A clock may be another's: of another namespace. */
+void mpx_connection_look_in_time(mproc_connection *connection) {
+  int64_t now = mpx_os_now();
+  int64_t left = atomic_load_explicit(&connection->look_at, memory_order_relaxed) - now;
+  if (left > 0 && left <= MPX_LOOK_NS)
+    return;
+  mpx_connection_look(connection);
+  atomic_store_explicit(&connection->look_at, now + MPX_LOOK_NS, memory_order_relaxed);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -167,23 +178,13 @@ static int end_of(int r, int timeout_ms, const char *what) {
   return r == -EAGAIN || r == -ETIMEDOUT ? mpx_timeout_fail(timeout_ms, what) : r;
 }
 
-/* Nobody else would, as long as there is room. A clock may be another's: of another namespace. */
-static void look_now_and_then(mproc_connection *connection) {
-  int64_t now = mpx_os_now();
-  int64_t left = atomic_load_explicit(&connection->look_at, memory_order_relaxed) - now;
-  if (left > 0 && left <= MPX_LOOK_NS)
-    return;
-  mpx_connection_look(connection);
-  atomic_store_explicit(&connection->look_at, now + MPX_LOOK_NS, memory_order_relaxed);
-}
-
 int mproc_connection_send(mproc_connection *connection, const void *data, size_t size,
                           int timeout_ms) {
   mpx_thread self;
   int r = mpx_connection_enter(connection, true, timeout_ms, &self);
   if (r < 0)
     return r;
-  look_now_and_then(connection);
+  mpx_connection_look_in_time(connection); /* nobody else would, as long as there is room */
   slices s = slices_of(connection, timeout_ms);
   do
     r = mproc_queue_put(connection->out, data, size, s.ms);

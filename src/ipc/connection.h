@@ -17,7 +17,7 @@ struct mproc_connection {
   mproc_connection *other; /* creator, like the next */
   mproc_queue *in, *out;   /* NULL: not in this direction */
   _Atomic mpx_member user; /* whose it is: whoever uses it, and whoever gives it away */
-  _Atomic int64_t look_at; /* when to look whether the other end is there; who sends */
+  _Atomic int64_t look_at; /* when to look whether the other end is there; any user */
   mpx_handover incoming;
 };
 
@@ -40,6 +40,8 @@ int mpx_connection_enter(mproc_connection *connection, bool sends, int timeout_m
                          mpx_thread *ret_self);
 /* Closes both directions if the other end's process has ended. */
 void mpx_connection_look(mproc_connection *connection);
+/* The same unless somebody did within the last MPX_LOOK_NS: for those who never wait for long. */
+void mpx_connection_look_in_time(mproc_connection *connection);
 /* Whether the other end is closed, or its process has ended. */
 bool mpx_connection_is_over(mproc_connection *connection);
 int mpx_connection_say_over(void);

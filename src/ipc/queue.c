@@ -175,13 +175,8 @@ static void look_meanwhile(mproc_queue *queue, mpx_link *first, mpx_thread self,
   uint64_t floor = atomic_load_explicit(&place->link->ring.floor, memory_order_relaxed);
   uint64_t half = mpx_ring_count(&place->link->ring) / 2;
   uint64_t many = half < MANY_IN_HAND ? half : MANY_IN_HAND;
-  if (place->link == first && place->position - floor < many)
-    return;
-  int64_t now = mpx_os_now(), last = atomic_load_explicit(&queue->looked_at, memory_order_relaxed);
-  int64_t since = now - last; /* negative: by a clock of another namespace */
-  if ((since < 0 || since >= MPX_LOOK_NS) &&
-      atomic_compare_exchange_strong(&queue->looked_at, &last, now))
-    mpx_queue_repair(queue, self);
+  if (place->link != first || place->position - floor >= many)
+    mpx_queue_repair_in_time(queue, self);
 }
 
 /* Who has a message of an earlier ring in hand delays nobody: the ring stays in the chain until all
@@ -251,10 +246,20 @@ void mpx_queue_repair(mproc_queue *queue, mpx_thread self) {
       continue;
     atomic_fetch_add_explicit(&queue->dropped, losses.dropped, memory_order_relaxed);
     atomic_fetch_add_explicit(&queue->delivered_again, losses.delivered, memory_order_relaxed);
+    atomic_fetch_add_explicit(&queue->lost, losses.slots - losses.dropped - losses.delivered,
+                              memory_order_relaxed);
     mpx_notice_next(&queue->not_full, MPX_TURN_ALL);
     mpx_notice_next(&queue->not_empty, MPX_TURN_ALL);
     mpx_turn_next(&queue->drained, MPX_TURN_ALL);
   }
+}
+
+void mpx_queue_repair_in_time(mproc_queue *queue, mpx_thread self) {
+  int64_t now = mpx_os_now(), last = atomic_load_explicit(&queue->looked_at, memory_order_relaxed);
+  int64_t since = now - last; /* negative: by a clock of another namespace */
+  if ((since < 0 || since >= MPX_LOOK_NS) &&
+      atomic_compare_exchange_strong(&queue->looked_at, &last, now))
+    mpx_queue_repair(queue, self);
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -298,7 +303,8 @@ int mproc_queue_stats(const mproc_queue *queue, mproc_queue_statistics *ret_stat
       .in_hand = all.in_hand,
       .capacity = all.capacity,
       .dropped = atomic_load_explicit(&queue->dropped, memory_order_relaxed),
-      .delivered_again = atomic_load_explicit(&queue->delivered_again, memory_order_relaxed)};
+      .delivered_again = atomic_load_explicit(&queue->delivered_again, memory_order_relaxed),
+      .lost = atomic_load_explicit(&queue->lost, memory_order_relaxed)};
   return 0;
 }
 

@@ -31,9 +31,9 @@ struct mproc_queue {
   bool growing, joinable; /* creator, like the next */
   uint32_t inside;        /* bytes of a message that fit into a slot */
   _Atomic uint32_t closed;
-  _Atomic uint64_t dropped, delivered_again; /* whoever repaired */
-  _Atomic int64_t looked_at;                 /* for the dead, by a consumer that had no time */
-  _Alignas(64) _Atomic(mpx_link *) last;     /* producers' ring; forward only, by CAS */
+  _Atomic uint64_t dropped, delivered_again, lost; /* whoever repaired */
+  _Atomic int64_t looked_at;             /* for the dead, by who is never long without news */
+  _Alignas(64) _Atomic(mpx_link *) last; /* producers' ring; forward only, by CAS */
   mpx_notice not_full;
   _Alignas(64) _Atomic(mpx_link *) first; /* consumers' ring; forward only, by CAS */
   mpx_notice not_empty;
@@ -86,6 +86,9 @@ int mpx_queue_take(mproc_queue *queue, mpx_thread self, mpx_place *ret_place);
 void mpx_queue_finish(mproc_queue *queue, const mpx_place *place);
 /* Slots of the dead, in all rings. */
 void mpx_queue_repair(mproc_queue *queue, mpx_thread self);
+/* The same unless somebody did within the last MPX_LOOK_NS: for those who are never long without
+ * news. */
+void mpx_queue_repair_in_time(mproc_queue *queue, mpx_thread self);
 
 /* From here on the message is the caller's, and no death brings it back. */
 static inline void mpx_message_forget(mpx_ring_slot *slot) {

@@ -39,10 +39,12 @@ static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *
   for (;; r = take_now(queue, self, ret_place)) {
     if (r == MPROC_ECLOSED)
       return say_ended();
+    if (r == 0 && wait.has_slept) /* each sleep may be shorter than the time between two looks */
+      mpx_queue_repair_in_time(queue, self);
     if (r != -EAGAIN)
       return r;
     if (!mpx_ipc_wait_more(&wait))
-      return mpx_timeout_fail(timeout_ms, "the queue is empty");
+      return mpx_timeout_fail(timeout_ms, "the queue got no message");
     r = mpx_object_check(queue, MPX_KIND_QUEUE); /* destroyed while we slept: no ring is left */
     if (r < 0)
       return r;
@@ -261,12 +263,28 @@ int mproc_queue_task_done(mproc_queue *queue) {
 
 /* ---- all done -------------------------------------------------------------------------------- */
 
+/* How many places were claimed, from `link` on. */
+static uint64_t count_claims(mpx_link *link) {
+  uint64_t count = 0;
+  for (; link; link = mpx_link_next(link))
+    count += atomic_load(&link->ring.tail);
+  return count;
+}
+
+/* A message that was put behind our look, by one who then finished what we had yet to see, is told
+ * by the tail, which moves before a put returns: a look counts if nothing was put meanwhile. */
 static bool is_drained(mproc_queue *queue) {
-  mpx_link *link = atomic_load_explicit(&queue->first, memory_order_acquire);
-  for (; link; link = atomic_load_explicit(&link->next, memory_order_acquire))
-    if (mpx_ring_look(&link->ring, NULL, NULL) > 0)
-      return false;
-  return true;
+  mpx_link *first = atomic_load_explicit(&queue->first, memory_order_acquire);
+  uint64_t claims, before = count_claims(first);
+  while (true) {
+    for (mpx_link *link = first; link; link = mpx_link_next(link))
+      if (mpx_ring_look(&link->ring, NULL, NULL) > 0)
+        return false;
+    claims = count_claims(first);
+    if (claims == before)
+      return true;
+    before = claims;
+  }
 }
 
 int mproc_queue_join(mproc_queue *queue, int timeout_ms) {
@@ -277,7 +295,7 @@ int mproc_queue_join(mproc_queue *queue, int timeout_ms) {
   mpx_ipc_wait wait = mpx_ipc_wait_for(&queue->drained, timeout_ms);
   while (!is_drained(queue)) {
     if (!mpx_ipc_wait_more(&wait))
-      return mpx_timeout_fail(timeout_ms, "messages of the queue are not done with");
+      return mpx_timeout_fail(timeout_ms, "messages of the queue were not done with");
     r = mpx_object_check(queue, MPX_KIND_QUEUE); /* as above */
     if (r < 0)
       return r;

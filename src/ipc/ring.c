@@ -68,12 +68,12 @@ void mpx_ring_init(mpx_ring *ring, unsigned log2_count, size_t message_size) {
 }
 
 /* By CAS, here and for the floor: a store by one who was stopped before it would take the hint back
- * by any number of laps, and half a circle of them looks like the future. */
+ * by any number of laps, and half a circle of them looks like the future. In one order with the
+ * slots: who joins takes a tail that has not moved for a sign that nobody has claimed. */
 static void help(_Atomic uint64_t *hint, uint64_t to) {
-  uint64_t seen = atomic_load_explicit(hint, memory_order_relaxed);
-  if (seen < to) /* release: as in raise_floor */
-    (void)atomic_compare_exchange_strong_explicit(hint, &seen, to, memory_order_release,
-                                                  memory_order_relaxed);
+  uint64_t seen = atomic_load(hint);
+  if (seen < to)
+    (void)atomic_compare_exchange_strong(hint, &seen, to);
 }
 
 /* The slot is the caller's, who has done with it what it wanted. Its lap may have been moved on.

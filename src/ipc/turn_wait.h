@@ -19,7 +19,7 @@ typedef struct mpx_ipc_wait {
   int spins;
   uint32_t seen;
   bool is_ready;        /* to sleep: `seen` is the turn before the last look */
-  bool is_time_to_look; /* nobody has woken us for MPX_LOOK_NS, or nobody will: a try */
+  bool is_time_to_look; /* nobody has woken us for MPX_LOOK_NS, or nobody will: time is up */
   bool tried;
   bool has_slept;
 } mpx_ipc_wait;
@@ -63,10 +63,14 @@ static inline bool mpx_ipc_wait_more(mpx_ipc_wait *wait) {
   }
   int64_t from = mpx_os_now();
   bool in_time = mpx_turn_sleep(wait->turn, wait->seen, wait->deadline);
-  wait->is_time_to_look = mpx_os_now() - from >= MPX_LOOK_NS;
+  wait->is_time_to_look = !in_time || mpx_os_now() - from >= MPX_LOOK_NS;
   wait->is_ready = false;
   wait->has_slept = true;
-  return in_time;
+  if (!in_time) { /* one more look, as of a try: many short waits are as good as a long one */
+    wait->deadline = 0;
+    wait->tried = true;
+  }
+  return true;
 }
 
 #endif

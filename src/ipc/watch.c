@@ -13,9 +13,16 @@ static mpx_notice *event_notice(void *object) {
   return mpx_event_notice(object);
 }
 
+/* Where the other items have news all the time, no call lasts until its own look. */
+static void look(mproc_queue *queue, mpx_thread self, bool at_once) {
+  if (at_once)
+    mpx_queue_repair(queue, self);
+  else
+    mpx_queue_repair_in_time(queue, self);
+}
+
 static int queue_is_ready(void *object, mpx_thread self, bool look_after) {
-  if (look_after)
-    mpx_queue_repair(object, self);
+  look(object, self, look_after);
   return mpx_queue_can_get(object, self);
 }
 
@@ -24,8 +31,7 @@ static mpx_notice *queue_notice(void *object) {
 }
 
 static int room_is_ready(void *object, mpx_thread self, bool look_after) {
-  if (look_after)
-    mpx_queue_repair(object, self);
+  look(object, self, look_after);
   return mpx_queue_can_put(object);
 }
 
@@ -40,6 +46,8 @@ static int connection_is_ready(void *object, mpx_thread self, bool look_after) {
     return r;
   if (look_after)
     mpx_connection_look(connection);
+  else
+    mpx_connection_look_in_time(connection);
   return queue_is_ready(connection->in, self, look_after);
 }
 

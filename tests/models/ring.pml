@@ -11,14 +11,15 @@
  *   CHAIN       the queue grows, and is closed; no deaths
  *   HINTS       no deaths; a circle of six laps, and messages for half of it; two consumers
  *   LAG         a producer dies in the second lap; only two messages are taken
- *   JOIN        no deaths; somebody looks whether all is finished
+ *   JOIN        no deaths; somebody looks whether all is finished; with FOLLOW a consumer puts a
+ *               message of its own, if there is a place, before it finishes the one it has
  *   HOLD        the queue grows; a consumer takes the next message before it finishes the last, and
  *               keeps one for ever; with CLOSE it is told the end instead
  *   WAKES       neither deaths nor looks: the wakes alone must do; with CLOSE or ROOM too
  *   ROOM        with WAKES: two producers wait, and nobody takes what they put
  *   BLOCKS      one death; who finishes a message spoils it first, as a block that is freed
- *   PASS        no deaths, or with DEATH one; messages for a place that is passed by, and comes back;
- *               with ABORT, CLOSE or WAKES too; with TWO producers, and who passes meets a claim
+ *   PASS        no deaths, or with DEATH one; messages for a place that is passed by, and comes
+ *               back; with ABORT, CLOSE or WAKES too; with TWO producers, and who passes meets a claim
  *   KEEP        no deaths; a consumer keeps what it takes; with WAKES a producer passes its place,
  *               with CLOSE it has all there is, is told the end, and then finishes them
  *   BROKEN_n    what must be found
@@ -26,8 +27,9 @@
  * Checked: a claim is never overwritten, and nobody is in a slot with another; producers claim in
  * the order of positions; no message is finished twice; none is taken while an earlier one of the
  * same producer lies there, but for what was given back; the end is told when nothing is to come;
- * and when the system stands still and somebody waits, no slot is a dead one's, no producer waits
- * beside a free slot, no consumer beside a message or for an end that has come. */
+ * who joins is told that all is finished only if at an instant of its look all was; and when the
+ * system stands still and somebody waits, no slot is a dead one's, no producer waits beside a free
+ * slot, no consumer beside a message or for an end that has come. */
 #if defined(BROKEN_6) || defined(BROKEN_11)
 #define ORDER
 #elif defined(BROKEN_12)
@@ -54,6 +56,9 @@
 #define CLOSE
 #elif defined(BROKEN_28)
 #define HINTS
+#elif defined(BROKEN_29)
+#define JOIN
+#define FOLLOW
 #elif defined(BROKEN_23)
 #define PASS
 #define ABORT
@@ -100,6 +105,8 @@
 
 #ifdef ORDER
 #define SLOTS 4
+#elif defined(FOLLOW) /* two claim at once, while a third slot is in hand */
+#define SLOTS 3
 #else
 #define SLOTS 2
 #endif
@@ -110,6 +117,9 @@
 #elif defined(LAG) || defined(PASS)
 #define EACH 4
 #define SET byte
+#elif defined(FOLLOW) /* consumers are producers too */
+#define EACH 3
+#define SET short
 #else
 #define EACH 3
 #define SET byte
@@ -160,6 +170,11 @@
 #define PUTS_1 4
 #define PUTS_2 1
 #define GETS_3 1
+#define GETS_4 1
+#elif defined(FOLLOW)
+#define PUTS_1 2
+#define PUTS_2 0
+#define GETS_3 2
 #define GETS_4 1
 #elif defined(JOIN)
 #define PUTS_1 3
@@ -279,6 +294,9 @@ byte gone; /* who has ended by itself */
 #ifdef BLOCKS
 byte spoiled; /* slots */
 #endif
+#ifdef JOIN
+bool was_drained = true; /* at some instant since the join began, all was finished */
+#endif
 
 #define IS_DEAD(who) ((who) != 0 && (dead & BIT(who)))
 #define IS_OF_DEAD(word) \
@@ -286,6 +304,8 @@ byte spoiled; /* slots */
 #define MESSAGE ((ME - 1) * EACH + number)
 #if RINGS * SLOTS == 2
 #define ANY(what) (what(0) || what(1))
+#elif RINGS * SLOTS == 3
+#define ANY(what) (what(0) || what(1) || what(2))
 #else
 #define ANY(what) (what(0) || what(1) || what(2) || what(3))
 #endif
@@ -694,6 +714,9 @@ inline finish(from) { /* ring.read */
     :: from == TAKEN -> FINISHED(messages[AT(position)])
     :: else
     fi;
+#ifdef JOIN
+    was_drained = was_drained || published == finished;
+#endif
     messages[AT(position)] = 0;
     CHANGED;
 #ifdef BROKEN_2 /* the floor is the last that was finished */
@@ -991,6 +1014,19 @@ inline queue_take() {
 #endif
 }
 
+#ifdef FOLLOW
+/* Puts a message, if there is a place, and has the old one at `position` again. */
+inline follow() {
+  atomic { passed = position; number++ };
+  queue_claim();
+  if
+  :: step == done -> publish()
+  :: step == nothing
+  fi;
+  atomic { position = passed; passed = 0; step = done }
+}
+#endif
+
 #ifdef ROOM
 /* mpx_ring_has_room(), and who waits for it too */
 inline pass_on() {
@@ -1102,6 +1138,9 @@ proctype Consumer(byte count; bool holds) IF_UNDISTURBED {
 #if defined(HOLD) || defined(KEEP)
   byte own;
 #endif
+#ifdef FOLLOW
+  byte number;
+#endif
   {
     do
     :: count > 0 ->
@@ -1172,7 +1211,10 @@ end_asleep:
         turn_next(NOT_EMPTY)
 #endif
 #endif
-#ifndef KEEP
+#ifdef FOLLOW
+      :: step == done && holds -> follow(); queue_finish(TAKEN)
+      :: step == done && !holds -> queue_finish(TAKEN)
+#elif !defined(KEEP)
       :: step == done -> queue_finish(TAKEN)
 #endif
       fi;
@@ -1193,14 +1235,26 @@ end_asleep:
 }
 
 #ifdef JOIN
-/* mproc_queue_join(): what was published before must be finished when it finds nothing. */
+/* is_drained() of mproc_queue_join(): a look counts if nothing was put meanwhile. */
 proctype Joiner() {
-  byte at, bound;
-  SET before;
+  byte at, bound, claims;
   mtype step;
-  before = published;
-  ring_look(0, true, nothing, done);
-  assert(step == done || !(before & ~finished))
+  atomic { was_drained = (published == finished); claims = tail[0] };
+  do
+  :: ring_look(0, true, nothing, done);
+    atomic {
+      if
+      :: step == done -> break
+#ifdef BROKEN_29 /* whatever was put behind the look */
+      :: step == nothing -> assert(was_drained); break
+#else
+      :: step == nothing && tail[0] == claims -> assert(was_drained); break
+      :: step == nothing && tail[0] != claims -> claims = tail[0]
+#endif
+      fi
+    }
+  od;
+  atomic { was_drained = true; claims = 0; step = 0 }
 }
 #endif
 

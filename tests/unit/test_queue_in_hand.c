@@ -59,6 +59,51 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_traffic) {
   }
 }
 
+enum { LOOKS_MS = 100, LOOKS_MOST_MS = 10 * LOOKS_MS };
+
+static board *board_of_a_dead_consumer(const char *method) {
+  board *b = new_board(NULL);
+  const int number = 0;
+  CHECK_EQ(mproc_queue_put(b->queue, &number, sizeof number, 0), 0);
+  mproc_process *child = start_by(method, hold_one, &b, sizeof b);
+  AWAIT(b->go);
+  kill_child(child);
+  return b;
+}
+
+/* Many short waits are as good as a long one. */
+EACH_METHOD(message_in_a_dead_hand_is_there_again_for_the_impatient) {
+  board *b = board_of_a_dead_consumer(method);
+  int number, tries = 0;
+  while (mproc_queue_get(b->queue, &number, sizeof number, NULL, 5) == -ETIMEDOUT)
+    CHECK(++tries < LOOKS_MOST_MS / 5);
+  CHECK_EQ(number, 0);
+  free_board(b);
+}
+
+static int put_slowly(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  const int number = 1;
+  (void)size;
+  for (int r = 0; r == 0; sleep_ms(30))
+    r = mproc_queue_put(b->queue, &number, sizeof number, 0);
+  return 0;
+}
+
+/* Each message comes before its consumer has slept long enough to look. */
+EACH_METHOD(message_in_a_dead_hand_is_there_again_in_slow_traffic) {
+  board *b = board_of_a_dead_consumer(method);
+  mproc_process *producer = start_by(method, put_slowly, &b, sizeof b);
+  int number, count = 0;
+  do
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+  while (number != 0 && ++count < 16);
+  CHECK_EQ(number, 0);
+  CHECK_EQ(mproc_queue_close(b->queue), 0);
+  check_exited(producer, 0);
+  free_board(b);
+}
+
 /* A message in hand keeps one place, and no more: the others are used again and again. */
 TEST(message_in_hand_for_many_laps) {
   const mproc_queue_options options = {.capacity = 4};

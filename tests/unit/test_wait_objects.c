@@ -294,6 +294,52 @@ EACH_METHOD(message_of_a_dead_consumer) {
 }
 
 /* Without a descriptor for a bell one looks again and again. */
+static int set_again_and_again(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  for (; !b->go; sleep_ms(5))
+    CHECK_EQ(mproc_event_set(b->event), 0);
+  return 0;
+}
+
+/* Each call is over before it would look after the others. */
+static void check_busy_beside(board *b, mproc_wait_item other) {
+  mproc_wait_item items[] = {item_of(MPROC_WAIT_EVENT, b->event), other};
+  b->go = 0;
+  mproc_process *setter = start_by("fork", set_again_and_again, &b, sizeof b);
+  for (int64_t since = now_ms(); !items[1].ready; CHECK(now_ms() - since < SOON_MS)) {
+    CHECK(mproc_wait(items, 2, 0, SOON_MS) > 0);
+    CHECK_EQ(mproc_event_clear(b->event), 0);
+  }
+  b->go = 1;
+  check_exited(setter, 0);
+}
+
+static int end_with_connection(void *arg, size_t size) {
+  (void)size;
+  CHECK_EQ(mproc_connection_send(*(mproc_connection **)arg, "text", 4, 0), 0);
+  raise(SIGKILL);
+  return 0;
+}
+
+EACH_METHOD(dead_beside_one_that_is_busy) {
+  board *b = new_board(2);
+  mproc_connection *own, *other;
+  char text[4];
+  int number = 3;
+  CHECK_EQ(mproc_queue_put(b->queue, &number, sizeof number, 0), 0);
+  b->go = 1;
+  check_killed(start_by(method, begin_and_die, &b, sizeof b), SIGKILL);
+  check_busy_beside(b, item_of(MPROC_WAIT_QUEUE, b->queue));
+  CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, 0), 0);
+  CHECK_EQ(mproc_pipe_create(NULL, &own, &other), 0);
+  check_killed(start_by(method, end_with_connection, &other, sizeof other), SIGKILL);
+  CHECK_EQ(mproc_connection_recv_into(own, text, sizeof text, NULL, 0), 0);
+  check_busy_beside(b, item_of(MPROC_WAIT_CONNECTION, own));
+  CHECK_EQ(mproc_connection_close(own), 0);
+  free_board(b);
+}
+
 TEST(no_descriptor_is_left) {
   board *b = new_board(2);
   mproc_process *late = start_by("fork", set_late, &b, sizeof b);
