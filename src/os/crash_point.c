@@ -49,7 +49,8 @@ void mpx_crash_point(const char *name) {
   int pass = atomic_fetch_add(&passes, 1) + 1;
   if (pass == nth || (pass > nth && signal_number == SIGKILL)) {
     int old_errno = errno;
-    log_hit(name, length);
+    if (signal_number == SIGKILL) /* who was only stopped there has shown little */
+      log_hit(name, length);
     (void)kill(getpid(), signal_number); /* raise() of some libc hits the parent of a vfork */
     errno = old_errno;
   }

@@ -4,7 +4,7 @@
  * SIGKILL the Nth time (first by default) it comes by NAME, and MPROC_CRASH=NAME:stop[:N] stops it
  * with SIGSTOP. The variable is read anew each time.
  *
- * The names are in the section mpx_crash_points of the library. Each hit is appended to the file
+ * The names are in the section mpx_crash_points of the library. Each death is noted in the file
  * MPROC_CRASH_LOG, if there is one; tests/crash/check_points.py compares the two. */
 #ifndef MPX_OS_CRASH_POINT_H
 #define MPX_OS_CRASH_POINT_H

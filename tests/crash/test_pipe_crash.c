@@ -353,7 +353,6 @@ static void falls_silent(const char *point, mproc_entry *entry, bool is_dead) {
       check_killed(victim, SIGKILL);
     const latency told = latency_begin();
     await_notice(notifier);
-    check_soon(told, point);
     check_exited(waiter, 0);
     check_soon(told, point);
     if (!is_dead) {

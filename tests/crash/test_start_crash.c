@@ -375,6 +375,29 @@ static int sweep_and_stop(void *arg, size_t size) {
   return 0;
 }
 
+static int sweep_and_die(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  while (b->go == 0)
+    sleep_ms(1);
+  setenv("MPROC_CRASH", "table.sweep.condemned", 1);
+  mpx_family_sweep(true);
+  return 1; /* there was nothing to sweep */
+}
+
+/* The next one does it. */
+TEST(sweeper_dies) {
+  remember();
+  board *b = new_board("table.claimed", "fork");
+  mproc_process *sweeper = start_by("fork", sweep_and_die, &b, sizeof b);
+  mproc_process *keeper = start_by("fork", keep, &b, sizeof b);
+  check_killed(keeper, SIGKILL);
+  b->go = 1;
+  check_killed(sweeper, SIGKILL);
+  CHECK_EQ(mproc_heap_free(b), 0);
+  check_nothing_left("a sweep");
+}
+
 static int orphan_a_newborn(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;

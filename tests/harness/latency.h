@@ -20,17 +20,29 @@ static inline int64_t overslept_us(int ms) {
   return now_us() - begin - ms * 1000LL;
 }
 
+/* For how long somebody has waited for a CPU, since the system was started; 0: it does not say. */
+static inline int64_t cpu_pressure_us(void) {
+  long long total = 0;
+  FILE *file = fopen("/proc/pressure/cpu", "re");
+  if (file && fscanf(file, "some avg10=%*s avg60=%*s avg300=%*s total=%lld", &total) != 1)
+    total = 0;
+  if (file)
+    (void)fclose(file);
+  return total;
+}
+
 /* From a death that we know of to what the survivors do. */
 typedef struct latency {
   int64_t begin, took;
-  int64_t late; /* the worst of our own sleeps meanwhile: what the machine adds */
+  int64_t late;     /* the worst of our own sleeps meanwhile: what the machine adds */
+  int64_t pressure; /* cpu_pressure_us at the beginning */
 } latency;
 
 /* The worst of a case, for its last line. */
 static latency worst_latency;
 
 static inline latency latency_begin(void) {
-  return (latency){.begin = now_us()};
+  return (latency){.begin = now_us(), .pressure = cpu_pressure_us()};
 }
 
 static inline void latency_sleep(latency *self) {
@@ -38,8 +50,8 @@ static inline void latency_sleep(latency *self) {
   self->late = late > self->late ? late : self->late;
 }
 
-/* `own_ms`: what the survivors wait by themselves. A slow one is no failure where our own sleeps are
- * slow, too. */
+/* `own_ms`: what the survivors wait by themselves. A slow one is no failure where our own sleeps
+ * are slow too, or anybody had to wait for a CPU. */
 static inline void latency_end(latency *self, int own_ms, const char *what) {
   const int64_t most = GO_ON_US + own_ms * 1000LL;
   self->took = now_us() - self->begin;
@@ -47,9 +59,11 @@ static inline void latency_end(latency *self, int own_ms, const char *what) {
     worst_latency = *self;
   if (self->took <= most || UNDER_SANITIZER || test_under_valgrind())
     return;
+  int64_t pressure = cpu_pressure_us() - self->pressure;
   int64_t later = overslept_us(CALIBRATION_MS);
+  later = pressure > later ? pressure : later;
   self->late = later > self->late ? later : self->late;
-  printf("# %s: %lld us, our own sleeps up to %lld us late\n", what, (long long)self->took,
+  printf("# %s: %lld us, others waited up to %lld us for a CPU\n", what, (long long)self->took,
          (long long)self->late);
   fflush(stdout);
   if (self->late < IDLE_US && self->took > most + self->late)

@@ -92,8 +92,8 @@ typedef struct reader {
   uint32_t highest[PRODUCERS];
 } reader;
 
-/* What somebody kept, or had already, may come late; else only what died in a taker's hand before it
- * noted so, which is few instructions. */
+/* What somebody kept, or had already, may come late; else only what died in a taker's hand before
+ * it noted so, which is few instructions. */
 static letter note(reader *self, const void *bytes, size_t size) {
   letter head = read_letter(bytes, size);
   CHECK(head.writer < PRODUCERS && head.number < NUMBERS);

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 enum { LOCK, RLOCK, RWLOCK, TRACKED, PERMIT, BOUNDED, CONDITION, EVENT, VALUE, BARRIER, ROLES };
-enum { ROUNDS = 2000, DRAIN_MS = 10000, LONG_MS = 10000, BOUND = 4, BACKLOG = 16 };
+enum { ROUNDS = 2000, DRAIN_MS = 10000, LONG_MS = 10000, BOUND = 4, BACKLOG = 16, MOST = 3 };
 
 /* Changed one after the other: unequal when somebody died in between. */
 typedef struct pair {
@@ -31,6 +31,7 @@ typedef struct board {
   pair by_lock, by_rlock, by_rwlock, by_permit;
   int64_t tokens; /* under the condition's lock */
   _Atomic int must_end;
+  _Atomic int64_t given, taken; /* permits: before they are given, after they were taken */
   _Atomic int64_t rounds[ROLES];
 } board;
 
@@ -116,12 +117,16 @@ static void tracked_work(board *b, int self, uint64_t *random) {
 /* A permit without an owner goes with the one who takes it: one gives, the other takes. */
 static void permit_work(board *b, int self, uint64_t *random) {
   if (self == 0) {
-    if (mproc_semaphore_value(b->permits) < BACKLOG)
-      CHECK_EQ(mproc_semaphore_release(b->permits, 1 + (int)random_below(random, 3)), 0);
+    int count =
+        mproc_semaphore_value(b->permits) < BACKLOG ? 1 + (int)random_below(random, MOST) : 0;
+    b->given += count;
+    if (count)
+      CHECK_EQ(mproc_semaphore_release(b->permits, count), 0);
     usleep(random_below(random, 500));
     return;
   }
   CHECK_EQ(mproc_semaphore_acquire(b->permits, LONG_MS), 0);
+  b->taken++;
   b->rounds[PERMIT]++;
 }
 
@@ -213,9 +218,10 @@ static void tell_the_last_time(board *b, int role) {
     CHECK_EQ(mproc_event_set(b->event), 0);
   else if (role == VALUE)
     CHECK_EQ(mproc_value_add_int64(b->value, 1, NULL), 0);
-  else if (role == PERMIT)
+  else if (role == PERMIT) {
+    b->given++;
     CHECK_EQ(mproc_semaphore_release(b->permits, 1), 0);
-  else if (role == BOUNDED)
+  } else if (role == BOUNDED)
     (void)mproc_semaphore_release(b->bounded, 1);
 }
 
@@ -294,6 +300,13 @@ static void end_all(board *b, storm *s) {
     storm_end(s, role);
 }
 
+/* None came from nowhere; each of the dead may have given or taken some that were not counted. */
+static void check_permits(const board *b, int killed) {
+  int64_t gone = b->given - b->taken - mproc_semaphore_value(b->permits);
+  CHECK(gone >= 0);
+  CHECK(gone <= (int64_t)killed * MOST);
+}
+
 TEST_LIMIT(locks_and_signals_under_fire, 300) {
   check_family_works();
   free_board(new_board());
@@ -308,6 +321,7 @@ TEST_LIMIT(locks_and_signals_under_fire, 300) {
   storm_blow(&s, test_scale(ROUNDS));
   end_all(b, &s);
   check_whole(b);
+  check_permits(b, s.killed[PERMIT]);
   uint64_t random = 1;
   lock_work(b, 0, &random);
   rlock_work(b, 0, &random);

@@ -14,6 +14,7 @@ typedef struct board {
   mproc_event *to, *fro;
   mproc_value *value;
   mproc_queue *queue, *back;
+  mproc_connection *ends[2];
   int64_t data[2]; /* plain: by whose turn it is */
   int rounds;
   _Atomic int64_t went_on;
@@ -170,6 +171,38 @@ static void ask_by_blocks(board *b) {
 TEST_LIMIT(data_goes_with_a_block, 60) {
   board *b = new_board();
   with_partner(b, answer_blocks, ask_by_blocks);
+  free_board(b);
+}
+
+/* ---- a pipe ---------------------------------------------------------------------------------- */
+
+static void *answer_by_pipe(void *arg) {
+  board *b = arg;
+  for (int i = 0, number; i < b->rounds; i++) {
+    CHECK_EQ(mproc_connection_recv_into(b->ends[1], &number, sizeof number, NULL, SOON_MS), 0);
+    CHECK_EQ(number, i);
+    CHECK_EQ(b->data[0], i);
+    b->data[1] = b->data[0] * 2;
+    CHECK_EQ(mproc_connection_send(b->ends[1], &number, sizeof number, SOON_MS), 0);
+  }
+  return NULL;
+}
+
+static void ask_by_pipe(board *b) {
+  for (int i = 0, number; i < b->rounds; i++) {
+    b->data[0] = i;
+    CHECK_EQ(mproc_connection_send(b->ends[0], &i, sizeof i, SOON_MS), 0);
+    CHECK_EQ(mproc_connection_recv_into(b->ends[0], &number, sizeof number, NULL, SOON_MS), 0);
+    CHECK_EQ(b->data[1], 2 * (int64_t)i);
+  }
+}
+
+TEST_LIMIT(data_goes_with_a_pipe, 60) {
+  board *b = new_board();
+  CHECK_EQ(mproc_pipe_create(NULL, &b->ends[0], &b->ends[1]), 0);
+  with_partner(b, answer_by_pipe, ask_by_pipe);
+  CHECK_EQ(mproc_connection_close(b->ends[0]), 0);
+  CHECK_EQ(mproc_connection_close(b->ends[1]), 0);
   free_board(b);
 }
 

@@ -1,60 +1,16 @@
 /* Numbers that wrap, in what waits and locks: each is put near its end in an object that lives,
- * which is then used across it. What the sources keep to themselves is mirrored here, and each case
- * sees first that its mirror is true. What of a queue wraps is in test_wrap_queue.c. */
+ * which is then used across it. Each case sees first that the number is the one it takes it for.
+ * What of a queue wraps is in test_wrap_queue.c. */
 #include "harness.h"
 #include "processes.h"
 
 #include "heap/family.h"
-#include "sync/lock.h"
-#include "sync/notice.h"
-#include "sync/roster.h"
-#include "sync/turn.h"
+#include "sync/layout.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 enum { SOON_MS = 5000, ROUNDS = 12, HALF = ROUNDS / 2 };
-
-/* As in the sources of the same names. */
-typedef struct event_view {
-  mpx_object object;
-  _Atomic uint32_t state;
-  mpx_notice notice;
-} event_view;
-
-typedef struct barrier_view {
-  mpx_object object;
-  mpx_turn turn;
-  mpx_mutex guard;
-  mpx_roster arrived;
-  _Atomic uint32_t state;
-} barrier_view;
-
-typedef struct condition_view {
-  mpx_object object;
-  mpx_mutex guard;
-  mpx_roster waiters;
-  uint64_t next_number;
-} condition_view;
-
-typedef struct semaphore_view {
-  mpx_object object;
-  int32_t first;
-  bool bounded, tracked;
-  _Atomic int32_t value;
-  mpx_turn turn;
-} semaphore_view;
-
-typedef struct rwlock_view {
-  mpx_object object;
-  mpx_mutex guard, writer;
-  mpx_roster readers;
-  mpx_turn turn;
-} rwlock_view;
-
-static void *view_of(void *object) {
-  return object;
-}
 
 static pthread_t run(void *(*body)(void *), void *arg) {
   pthread_t thread;
@@ -130,7 +86,7 @@ static void *take_permits(void *arg) {
 TEST_LIMIT(turns_of_a_semaphore, 60) {
   permits *p = mproc_heap_calloc(1, sizeof *p);
   CHECK_EQ(mproc_semaphore_create(7, NULL, &p->semaphore), 0);
-  semaphore_view *view = view_of(p->semaphore);
+  mproc_semaphore *view = p->semaphore;
   CHECK_EQ(view->value, 7);
   CHECK_EQ(mproc_semaphore_acquire(p->semaphore, 0), 0);
   CHECK_EQ(view->value, 6);
@@ -170,7 +126,7 @@ TEST_LIMIT(turns_of_a_tracked_semaphore, 60) {
   const mproc_semaphore_options tracked = {.tracked = 1};
   permits *p = mproc_heap_calloc(1, sizeof *p);
   CHECK_EQ(mproc_semaphore_create(1, &tracked, &p->semaphore), 0);
-  semaphore_view *view = view_of(p->semaphore);
+  mproc_semaphore *view = p->semaphore;
   CHECK(view->tracked);
   view->turn.word = 0U - 4 * MPX_TURN_STEP;
   p->count = test_scale(2000);
@@ -179,6 +135,7 @@ TEST_LIMIT(turns_of_a_tracked_semaphore, 60) {
     threads[i] = run(take_and_give, p);
   for (int i = 0; i < 3; i++)
     (void)end_of_thread(threads[i]);
+  CHECK(view->turn.word < UINT32_MAX / 2); /* counted on from 0 */
   CHECK_EQ(mproc_semaphore_value(p->semaphore), 1);
   CHECK_EQ(mproc_semaphore_destroy(p->semaphore), 0);
   CHECK_EQ(mproc_heap_free(p), 0);
@@ -265,7 +222,7 @@ TEST(depth_of_a_reader_does_not_wrap) {
   mproc_rwlock *rwlock;
   mpx_thread self;
   CHECK_EQ(mproc_rwlock_create(&rwlock), 0);
-  rwlock_view *view = view_of(rwlock);
+  mproc_rwlock *view = rwlock;
   CHECK_EQ(mpx_family_thread(&self), 0);
   for (int i = 0; i < 3; i++)
     CHECK_EQ(mproc_rwlock_acquire_read(rwlock, 0), 0);
@@ -310,7 +267,7 @@ static void *write_rounds(void *arg) {
 TEST_LIMIT(turns_of_a_rwlock, 60) {
   readers *r = mproc_heap_calloc(1, sizeof *r);
   CHECK_EQ(mproc_rwlock_create(&r->rwlock), 0);
-  rwlock_view *view = view_of(r->rwlock);
+  mproc_rwlock *view = r->rwlock;
   CHECK_EQ(mproc_rwlock_acquire_write(r->rwlock, 0), 0);
   CHECK_EQ(mproc_rwlock_release(r->rwlock), 0);
   CHECK_EQ(view->turn.word, MPX_TURN_WAITED); /* it is the turn */
@@ -350,7 +307,7 @@ static void *wait_rounds(void *arg) {
 TEST_LIMIT(sets_of_an_event, 60) {
   signals *s = mproc_heap_calloc(1, sizeof *s);
   CHECK_EQ(mproc_event_create(&s->event), 0);
-  event_view *view = view_of(s->event);
+  mproc_event *view = s->event;
   for (int i = 0; i < 5; i++) {
     CHECK_EQ(mproc_event_set(s->event), 0);
     CHECK_EQ(mproc_event_clear(s->event), 0);
@@ -379,7 +336,7 @@ TEST_LIMIT(sets_of_an_event, 60) {
 
 /* ---- barriers -------------------------------------------------------------------------------- */
 
-enum { PARTIES = 3, ROUND = 8 };
+enum { PARTIES = 3 };
 
 typedef struct meeting {
   mproc_barrier *barrier;
@@ -410,11 +367,11 @@ static void *meet(void *arg) {
 static meeting *new_meeting(uint32_t rounds_before) {
   meeting *m = mproc_heap_calloc(1, sizeof *m);
   CHECK_EQ(mproc_barrier_create(PARTIES, &m->barrier), 0);
-  barrier_view *view = view_of(m->barrier);
+  mproc_barrier *view = m->barrier;
   for (int i = 0; i < 3; i++)
     CHECK_EQ(mproc_barrier_reset(m->barrier), 0);
-  CHECK_EQ(view->state, 3 * ROUND); /* it is the state */
-  view->state = 0U - rounds_before * ROUND;
+  CHECK_EQ(view->state, 3 * MPX_ROUND); /* it is the state */
+  view->state = 0U - rounds_before * MPX_ROUND;
   view->turn.word = 0U - rounds_before * MPX_TURN_STEP;
   return m;
 }
@@ -426,7 +383,7 @@ static void free_meeting(meeting *m) {
 
 TEST_LIMIT(rounds_of_a_barrier, 60) {
   meeting *m = new_meeting(HALF);
-  barrier_view *view = view_of(m->barrier);
+  mproc_barrier *view = m->barrier;
   m->rounds = ROUNDS;
   pthread_t threads[PARTIES];
   for (int i = 0; i < PARTIES; i++)
@@ -435,7 +392,7 @@ TEST_LIMIT(rounds_of_a_barrier, 60) {
     (void)end_of_thread(threads[i]);
   CHECK_EQ(m->actions, ROUNDS);
   CHECK_EQ(m->sum, ROUNDS * (0 + 1 + 2));
-  CHECK_EQ(view->state, (2 * ROUNDS - HALF) * ROUND);
+  CHECK_EQ(view->state, (2 * ROUNDS - HALF) * MPX_ROUND);
   free_meeting(m);
 }
 
@@ -445,11 +402,11 @@ static void *wait_at_barrier(void *arg) {
   return NULL;
 }
 
-/* The last round is broken, by a reset or by somebody whose time is over; the first passes. */
+/* The last round is broken, by an abort or by somebody whose time is over; the first passes. */
 TEST_LIMIT(last_round_of_a_barrier_is_broken, 60) {
   for (int how = 0; how < 2; how++) {
     meeting *m = new_meeting(1);
-    barrier_view *view = view_of(m->barrier);
+    mproc_barrier *view = m->barrier;
     pthread_t threads[PARTIES];
     threads[0] = run(wait_at_barrier, m);
     AWAIT(mproc_barrier_n_waiting(m->barrier) == 1);
@@ -500,7 +457,7 @@ static void *await_news(void *arg) {
 TEST_LIMIT(numbers_of_a_condition, 60) {
   queue_of_waiters *all = mproc_heap_calloc(1, sizeof *all);
   CHECK_EQ(mproc_condition_create(NULL, &all->condition), 0);
-  condition_view *view = view_of(all->condition);
+  mproc_condition *view = all->condition;
   CHECK_EQ(mproc_condition_acquire(all->condition, 0), 0);
   for (int i = 0; i < 5; i++)
     CHECK_EQ(mproc_condition_notify(all->condition, 1), 0);
