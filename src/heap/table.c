@@ -141,7 +141,7 @@ mpx_member mpx_table_find(mpx_header *header, int64_t pid) {
   for (uint32_t i = 0; i < count && i < MPX_SLOT_COUNT && pid > 0; i++) {
     mpx_slot *slot = &header->slots[i];
     uint64_t tag = atomic_load_explicit(&slot->tag, memory_order_acquire);
-    if (tag_state(tag) == MPX_SLOT_FREE || pid_in(slot, here) != pid)
+    if (tag_state(tag) <= MPX_SLOT_CLAIMING || pid_in(slot, here) != pid)
       continue;
     found = mpx_member_make(i, tag_generation(tag));
     if (!mpx_member_is_dead(header, found))
@@ -436,7 +436,6 @@ bool mpx_member_is_dead(mpx_header *header, mpx_member member) {
   int64_t start_time = atomic_load_explicit(&slot->start_time, memory_order_relaxed);
   if (pid == 0) /* none here by which to ask */
     return false;
-  if (start_time <= 0) /* on its way from mpx_table_take to its first cell, or unknown */
-    return mpx_os_start_time(pid) == -ESRCH;
-  return !mpx_os_process_is_alive(pid, start_time);
+  /* 0: on its way from mpx_table_take to its first cell */
+  return !mpx_os_process_is_alive(pid, start_time > 0 ? start_time : MPX_START_UNKNOWN);
 }

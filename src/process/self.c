@@ -84,8 +84,8 @@ int mproc_parent_is_alive(void) {
   return r < 0 ? r : !mpx_member_is_dead(mpx_family_header(), self.parent);
 }
 
-/* The parent's number here: 0 where it is in another pid namespace. As long as it lives it is the
- * system's parent too, but for a forkserver's workers, whose server is in its namespace. */
+/* The parent's number here. As long as it lives it is the system's parent too, which is called 0 in
+ * another pid namespace; but for a forkserver's workers, who are in their parent's. */
 static int64_t pid_of_parent(void) {
   bool by_server = strcmp(self.info.method, mpx_method_name(MPX_METHOD_FORKSERVER)) == 0;
   return by_server ? self.parent_info.pid : mpx_os_parent_pid();

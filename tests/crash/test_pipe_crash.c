@@ -133,6 +133,32 @@ static void dies_closing(const char *point) {
   latency_report(point);
 }
 
+/* Its process is dead before it has a cell, and nobody has taken its status: its parent waits. */
+TEST_LIMIT(dies_before_it_has_begun, 60) {
+  static const char *const points[] = {"table.taken", "family.taken", "cell.taken", "cell.locked"};
+  begin();
+  FOR_ALL_METHODS(method)
+  for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
+    board *b = new_board();
+    char text[8];
+    const mproc_process_options options = {.method = method};
+    mproc_process *process = create_with(&options, send_and_close, &b, sizeof b);
+    setenv("MPROC_CRASH", points[i], 1);
+    int r = mproc_process_start(process);
+    unsetenv("MPROC_CRASH");
+    if (r == 0) { /* some methods tell */
+      CHECK_EQ(mproc_connection_give(b->second, mproc_process_pid(process)), 0);
+      CHECK_EQ(mproc_connection_recv_into(b->first, text, sizeof text, NULL, MPROC_FOREVER),
+               MPROC_ECLOSED);
+      check_killed(process, SIGKILL);
+    } else {
+      CHECK_EQ(mproc_process_close(process), 0);
+    }
+    free_board(b);
+    check_nothing_left(points[i]);
+  }
+}
+
 enum { SIZES = 8, EACH = 32, OTHERS = SIZES * EACH, PATTERN = 0x50 };
 
 /* All that was freed, and is as large as a pipe may be. */
