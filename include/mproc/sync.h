@@ -15,8 +15,9 @@
  * Ownership   An object belongs to the family until it is destroyed; the end of its creator changes
  *             nothing. Destroying one that somebody holds or waits for is -EBUSY (one who waits and
  *             is stopped is not always seen, and gets MPROC_ECLOSED later). Whoever uses one that
- *             was destroyed gets MPROC_ECLOSED, until 64 more objects of the family were destroyed
- *             (32 Barriers, Conditions, RWLocks): then its memory may be something else's.
+ *             was destroyed gets MPROC_ECLOSED, until 64 more blocks of objects were given back
+ *             (one of each, one more for each 15 threads that were inside at once, one for a lock
+ *             of its own): then its memory may be something else's.
  * Threads     any thread of any member. The owner of a lock is a thread, not a process. A function
  *             marked "signal-safe" may be called in a signal handler, by a thread that has used the
  *             library before.

@@ -242,7 +242,7 @@ static void free_pipe(mpx_pipe_block *block) {
   (void)mproc_queue_destroy(block->first.in);
   (void)mproc_queue_destroy(block->first.out);
   atomic_store_explicit(&block->second.object.kind, 0, memory_order_relaxed);
-  mpx_object_destroy(&block->first);
+  mpx_object_keep(block);
 }
 
 /* Whoever puts the 0 there closes the end. */

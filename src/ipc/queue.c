@@ -371,6 +371,8 @@ int mproc_queue_destroy(mproc_queue *queue) {
   if (count_all(queue).in_hand > 0 || mpx_notice_is_used(&queue->not_empty) ||
       mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained))
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
+  if (!mpx_object_end(queue))
+    return mpx_fail(MPROC_ECLOSED, "another thread destroys the queue");
   mpx_link *link = atomic_load(&queue->first);
   for (; link; link = mpx_link_next(link))
     (void)mpx_ring_look(&link->ring, free_given, &link->ring);
@@ -378,6 +380,6 @@ int mproc_queue_destroy(mproc_queue *queue) {
   mpx_member owner = mpx_queue_owner(queue).member;
   mpx_notice_fini(&queue->not_empty);
   mpx_notice_fini(&queue->not_full);
-  mpx_object_destroy(queue);
+  mpx_object_keep(queue);
   return mpx_allocator_reap(mpx_family_header()->allocator, &caller, owner);
 }

@@ -56,12 +56,14 @@ mproc_lock *mproc_array_lock(const mproc_array *array) {
 int mproc_array_destroy(mproc_array *array) {
   if (!array)
     return 0;
-  int r = mpx_object_check(array, MPX_KIND_ARRAY);
+  mpx_thread self;
+  int r = mpx_object_enter(array, MPX_KIND_ARRAY, &self);
   if (r == 0)
-    r = mproc_lock_destroy(array->lock);
+    r = mpx_mutex_close(&array->lock->mutex, self);
+  if (r == 0)
+    r = mpx_object_destroy(array);
   if (r < 0)
     return r;
-  void *items = array->items;
-  mpx_object_destroy(array);
-  return mproc_heap_free(items);
+  (void)mpx_object_destroy(array->lock);
+  return mproc_heap_free(array->items);
 }

@@ -304,13 +304,16 @@ int mproc_condition_destroy(mproc_condition *condition) {
   if (mpx_roster_next(&condition->waiters, NULL))
     r = mpx_fail(-EBUSY, "somebody waits for the condition");
   else if (condition->has_own)
-    r = mproc_rlock_destroy(condition->rlock);
+    r = mpx_mutex_close(&condition->rlock->mutex, self);
   if (r < 0) {
     mpx_guard_unlock(&condition->guard);
     return r;
   }
+  (void)mpx_object_end(condition);
   mpx_guard_close(&condition->guard); /* who is about to stand in does not */
   mpx_roster_fini(&condition->waiters);
-  mpx_object_destroy(condition);
+  if (condition->has_own)
+    (void)mpx_object_destroy(condition->rlock);
+  mpx_object_keep(condition);
   return 0;
 }

@@ -79,7 +79,9 @@ int mproc_event_destroy(mproc_event *event) {
     return r;
   if (mpx_notice_is_used(&event->notice))
     return mpx_fail(-EBUSY, "somebody waits for the event");
+  if (!mpx_object_end(event))
+    return mpx_fail(MPROC_ECLOSED, "another thread destroys the event");
   mpx_notice_fini(&event->notice);
-  mpx_object_destroy(event);
+  mpx_object_keep(event);
   return 0;
 }

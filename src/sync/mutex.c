@@ -162,10 +162,13 @@ int mpx_mutex_repaired(mpx_mutex *mutex, mpx_thread self) {
 }
 
 int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self) {
-  if (mpx_mutex_owner(mutex) == self || mpx_mutex_lock(mutex, self, 0) < 0)
-    return mpx_fail(-EBUSY, "somebody holds the lock; release it first");
-  mpx_mutex_close_own(mutex);
-  return 0;
+  int r = mpx_mutex_owner(mutex) == self ? -EAGAIN : mpx_mutex_lock(mutex, self, 0);
+  if (r >= 0)
+    mpx_mutex_close_own(mutex);
+  /* closed: by one who has died destroying the object, or is at it, see mpx_object_end */
+  if (r >= 0 || r == MPROC_ECLOSED)
+    return 0;
+  return mpx_fail(-EBUSY, "somebody holds the lock; release it first");
 }
 
 void mpx_mutex_close_own(mpx_mutex *mutex) {
@@ -175,9 +178,7 @@ void mpx_mutex_close_own(mpx_mutex *mutex) {
 
 int mpx_mutex_destroy(void *object, mpx_mutex *mutex, mpx_thread self) {
   int r = mpx_mutex_close(mutex, self);
-  if (r == 0)
-    mpx_object_destroy(object);
-  return r;
+  return r < 0 ? r : mpx_object_destroy(object);
 }
 
 static int repaired(mpx_mutex *guard, int r) {

@@ -53,7 +53,8 @@ int mpx_mutex_unlock_any(mpx_mutex *mutex, mpx_thread self);
 /* For the functions that say so to a caller: what a dead owner left is repaired. -EPERM, -EINVAL;
  * says why. */
 int mpx_mutex_repaired(mpx_mutex *mutex, mpx_thread self);
-/* Takes the mutex for good: MPROC_ECLOSED for all others. -EBUSY: somebody has it; says why. */
+/* Takes the mutex for good, or finds that somebody has: MPROC_ECLOSED for all others. -EBUSY: held;
+ * says why. */
 int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self);
 /* The same by its owner. */
 void mpx_mutex_close_own(mpx_mutex *mutex);

@@ -22,12 +22,22 @@ int mpx_object_publish(void *object, mpx_kind kind) {
   return 0;
 }
 
-void mpx_object_destroy(void *object) {
+bool mpx_object_end(void *object) {
+  return atomic_exchange(&((mpx_object *)object)->kind, 0) != 0;
+}
+
+void mpx_object_keep(void *block) {
   mpx_header *header = mpx_family_header();
   uint32_t count = sizeof header->closed / sizeof header->closed[0];
-  atomic_store_explicit(&((mpx_object *)object)->kind, 0, memory_order_relaxed);
   uint32_t at = atomic_fetch_add_explicit(&header->closed_hand, 1, memory_order_relaxed) % count;
-  (void)mproc_heap_free(atomic_exchange(&header->closed[at], object));
+  (void)mproc_heap_free(atomic_exchange(&header->closed[at], block));
+}
+
+int mpx_object_destroy(void *object) {
+  if (!mpx_object_end(object))
+    return mpx_fail(MPROC_ECLOSED, "another thread destroys the object");
+  mpx_object_keep(object);
+  return 0;
 }
 
 static bool is_kind(uint32_t word) {

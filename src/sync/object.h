@@ -33,9 +33,14 @@ typedef struct mpx_object {
  * makes it an object. Says why not. */
 int mpx_object_alloc(size_t size, void **ret_object);
 int mpx_object_publish(void *object, mpx_kind kind);
-/* The block goes back to the heap, after a while: a thread that was still inside finds nothing but
- * an object that was destroyed. */
-void mpx_object_destroy(void *object);
+/* Nobody comes in any more, from before anything of the object goes on: who dies destroying it
+ * leaves memory behind, and nothing that could be used. True for exactly one, who goes on. */
+bool mpx_object_end(void *object);
+/* A block goes back to the heap, after a while: a thread that was still inside finds nothing but an
+ * object that was destroyed. */
+void mpx_object_keep(void *block);
+/* Both. MPROC_ECLOSED: another thread does so. */
+int mpx_object_destroy(void *object);
 
 /* Why `object` is not one of that kind: MPROC_EPOINTER, MPROC_ECLOSED, MPROC_EFOREIGN, -EINVAL. */
 int mpx_object_refuse(const void *object, mpx_kind kind);

@@ -82,6 +82,6 @@ mpx_entry *mpx_roster_next(const mpx_roster *roster, const mpx_entry *entry) {
 void mpx_roster_fini(mpx_roster *roster) {
   for (mpx_chunk *next, *chunk = first_of(roster); chunk; chunk = next) {
     next = chunk->next;
-    mpx_object_destroy(chunk);
+    mpx_object_keep(chunk);
   }
 }

@@ -177,8 +177,9 @@ int mproc_rwlock_destroy(mproc_rwlock *rwlock) {
     mpx_guard_unlock(&rwlock->guard);
     return r;
   }
+  (void)mpx_object_end(rwlock);
   mpx_guard_close(&rwlock->guard);
   mpx_roster_fini(&rwlock->readers);
-  mpx_object_destroy(rwlock);
+  mpx_object_keep(rwlock);
   return 0;
 }

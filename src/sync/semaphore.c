@@ -184,6 +184,5 @@ int mproc_semaphore_destroy(mproc_semaphore *semaphore) {
     if (owner && !mpx_thread_is_dead(mpx_family_header(), owner))
       return mpx_fail(-EBUSY, "somebody has a permit of the semaphore");
   }
-  mpx_object_destroy(semaphore);
-  return 0;
+  return mpx_object_destroy(semaphore);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the crash points in a library with those at which a test died or was stopped.
+"""Compares the crash points in a library with those at which a test died.
 
 Usage: check_points.py READELF LIBRARY LOG...
 

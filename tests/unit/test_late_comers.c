@@ -22,6 +22,23 @@ TEST(at_a_lock) {
   CHECK_EQ(mproc_lock_acquire(lock, 0), MPROC_ECLOSED);
 }
 
+/* One who died in the middle of destroying it has closed it; another one goes on. */
+TEST(after_one_who_died_destroying) {
+  mproc_lock *lock;
+  mproc_rwlock *rwlock;
+  mproc_condition *condition;
+  CHECK_EQ(mproc_lock_create(&lock), 0);
+  CHECK_EQ(mproc_rwlock_create(&rwlock), 0);
+  CHECK_EQ(mproc_condition_create(NULL, &condition), 0);
+  lock->mutex.word = rwlock->writer.word = condition->rlock->mutex.word = ~(uint64_t)0;
+  CHECK_EQ(mproc_lock_destroy(lock), 0);
+  CHECK_EQ(mproc_lock_destroy(lock), MPROC_ECLOSED);
+  CHECK_EQ(mproc_rwlock_destroy(rwlock), 0);
+  CHECK_EQ(mproc_rwlock_destroy(rwlock), MPROC_ECLOSED);
+  CHECK_EQ(mproc_condition_destroy(condition), 0);
+  CHECK_EQ(mproc_condition_destroy(condition), MPROC_ECLOSED);
+}
+
 TEST(at_an_rlock) {
   mproc_rlock *rlock;
   CHECK_EQ(mproc_rlock_create(&rlock), 0);
