@@ -241,7 +241,6 @@ static bool is_waited_in(mproc_connection *connection) {
 static void free_pipe(mpx_pipe_block *block) {
   (void)mproc_queue_destroy(block->first.in);
   (void)mproc_queue_destroy(block->first.out);
-  atomic_store_explicit(&block->second.object.kind, 0, memory_order_relaxed);
   mpx_object_keep(block);
 }
 

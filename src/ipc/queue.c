@@ -371,8 +371,9 @@ int mproc_queue_destroy(mproc_queue *queue) {
   if (count_all(queue).in_hand > 0 || mpx_notice_is_used(&queue->not_empty) ||
       mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained))
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
-  if (!mpx_object_end(queue))
-    return mpx_fail(MPROC_ECLOSED, "another thread destroys the queue");
+  r = mpx_object_end(queue);
+  if (r < 0)
+    return r;
   mpx_link *link = atomic_load(&queue->first);
   for (; link; link = mpx_link_next(link))
     (void)mpx_ring_look(&link->ring, free_given, &link->ring);

@@ -79,8 +79,9 @@ int mproc_event_destroy(mproc_event *event) {
     return r;
   if (mpx_notice_is_used(&event->notice))
     return mpx_fail(-EBUSY, "somebody waits for the event");
-  if (!mpx_object_end(event))
-    return mpx_fail(MPROC_ECLOSED, "another thread destroys the event");
+  r = mpx_object_end(event);
+  if (r < 0)
+    return r;
   mpx_notice_fini(&event->notice);
   mpx_object_keep(event);
   return 0;

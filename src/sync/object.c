@@ -22,8 +22,10 @@ int mpx_object_publish(void *object, mpx_kind kind) {
   return 0;
 }
 
-bool mpx_object_end(void *object) {
-  return atomic_exchange(&((mpx_object *)object)->kind, 0) != 0;
+int mpx_object_end(void *object) {
+  return atomic_exchange(&((mpx_object *)object)->kind, 0) != 0
+             ? 0
+             : mpx_fail(MPROC_ECLOSED, "another thread destroys the object");
 }
 
 void mpx_object_keep(void *block) {
@@ -34,10 +36,10 @@ void mpx_object_keep(void *block) {
 }
 
 int mpx_object_destroy(void *object) {
-  if (!mpx_object_end(object))
-    return mpx_fail(MPROC_ECLOSED, "another thread destroys the object");
-  mpx_object_keep(object);
-  return 0;
+  int r = mpx_object_end(object);
+  if (r == 0)
+    mpx_object_keep(object);
+  return r;
 }
 
 static bool is_kind(uint32_t word) {

@@ -86,24 +86,23 @@ static void *take_permits(void *arg) {
 TEST_LIMIT(turns_of_a_semaphore, 60) {
   permits *p = mproc_heap_calloc(1, sizeof *p);
   CHECK_EQ(mproc_semaphore_create(7, NULL, &p->semaphore), 0);
-  mproc_semaphore *view = p->semaphore;
-  CHECK_EQ(view->value, 7);
+  CHECK_EQ(p->semaphore->value, 7);
   CHECK_EQ(mproc_semaphore_acquire(p->semaphore, 0), 0);
-  CHECK_EQ(view->value, 6);
+  CHECK_EQ(p->semaphore->value, 6);
   while (mproc_semaphore_acquire(p->semaphore, 0) == 0)
     continue;
   CHECK_EQ(mproc_semaphore_acquire(p->semaphore, 1), -ETIMEDOUT);
-  CHECK_EQ(view->turn.word, MPX_TURN_WAITED); /* it is the turn */
-  view->turn.word = 0U - HALF * MPX_TURN_STEP;
+  CHECK_EQ(p->semaphore->turn.word, MPX_TURN_WAITED); /* it is the turn */
+  p->semaphore->turn.word = 0U - HALF * MPX_TURN_STEP;
   p->count = ROUNDS;
   pthread_t thread = run(take_permits, p);
   for (int i = 1; i <= ROUNDS; i++) {
-    AWAIT(mpx_os_word_sleepers(&view->turn.word) == 1);
+    AWAIT(mpx_os_word_sleepers(&p->semaphore->turn.word) == 1);
     CHECK_EQ(mproc_semaphore_release(p->semaphore, 1), 0);
     AWAIT(p->taken == i);
   }
   (void)end_of_thread(thread);
-  CHECK(view->turn.word < 8 * ROUNDS);
+  CHECK(p->semaphore->turn.word < 8 * ROUNDS);
   CHECK_EQ(mproc_semaphore_value(p->semaphore), 0);
   CHECK_EQ(mproc_semaphore_destroy(p->semaphore), 0);
   CHECK_EQ(mproc_heap_free(p), 0);
@@ -126,16 +125,15 @@ TEST_LIMIT(turns_of_a_tracked_semaphore, 60) {
   const mproc_semaphore_options tracked = {.tracked = 1};
   permits *p = mproc_heap_calloc(1, sizeof *p);
   CHECK_EQ(mproc_semaphore_create(1, &tracked, &p->semaphore), 0);
-  mproc_semaphore *view = p->semaphore;
-  CHECK(view->tracked);
-  view->turn.word = 0U - 4 * MPX_TURN_STEP;
+  CHECK(p->semaphore->tracked);
+  p->semaphore->turn.word = 0U - 4 * MPX_TURN_STEP;
   p->count = test_scale(2000);
   pthread_t threads[3];
   for (int i = 0; i < 3; i++)
     threads[i] = run(take_and_give, p);
   for (int i = 0; i < 3; i++)
     (void)end_of_thread(threads[i]);
-  CHECK(view->turn.word < UINT32_MAX / 2); /* counted on from 0 */
+  CHECK(p->semaphore->turn.word < UINT32_MAX / 2); /* counted on from 0 */
   CHECK_EQ(mproc_semaphore_value(p->semaphore), 1);
   CHECK_EQ(mproc_semaphore_destroy(p->semaphore), 0);
   CHECK_EQ(mproc_heap_free(p), 0);
@@ -222,11 +220,10 @@ TEST(depth_of_a_reader_does_not_wrap) {
   mproc_rwlock *rwlock;
   mpx_thread self;
   CHECK_EQ(mproc_rwlock_create(&rwlock), 0);
-  mproc_rwlock *view = rwlock;
   CHECK_EQ(mpx_family_thread(&self), 0);
   for (int i = 0; i < 3; i++)
     CHECK_EQ(mproc_rwlock_acquire_read(rwlock, 0), 0);
-  mpx_entry *entry = mpx_roster_find(&view->readers, self);
+  mpx_entry *entry = mpx_roster_find(&rwlock->readers, self);
   CHECK(entry != NULL);
   CHECK_EQ(entry->count, 3);
   entry->count = UINT32_MAX - 1;
@@ -267,21 +264,20 @@ static void *write_rounds(void *arg) {
 TEST_LIMIT(turns_of_a_rwlock, 60) {
   readers *r = mproc_heap_calloc(1, sizeof *r);
   CHECK_EQ(mproc_rwlock_create(&r->rwlock), 0);
-  mproc_rwlock *view = r->rwlock;
   CHECK_EQ(mproc_rwlock_acquire_write(r->rwlock, 0), 0);
   CHECK_EQ(mproc_rwlock_release(r->rwlock), 0);
-  CHECK_EQ(view->turn.word, MPX_TURN_WAITED); /* it is the turn */
-  view->turn.word = 0U - HALF * MPX_TURN_STEP;
+  CHECK_EQ(r->rwlock->turn.word, MPX_TURN_WAITED); /* it is the turn */
+  r->rwlock->turn.word = 0U - HALF * MPX_TURN_STEP;
   pthread_t thread = run(write_rounds, r);
   for (int i = 1; i <= ROUNDS; i++) {
     CHECK_EQ(mproc_rwlock_acquire_read(r->rwlock, 0), 0);
     r->reads = i;
-    AWAIT(mpx_os_word_sleepers(&view->turn.word) == 1);
+    AWAIT(mpx_os_word_sleepers(&r->rwlock->turn.word) == 1);
     CHECK_EQ(mproc_rwlock_release(r->rwlock), 0);
     AWAIT(r->written == i);
   }
   (void)end_of_thread(thread);
-  CHECK(view->turn.word < 8 * ROUNDS);
+  CHECK(r->rwlock->turn.word < 8 * ROUNDS);
   CHECK_EQ(mproc_rwlock_destroy(r->rwlock), 0);
   CHECK_EQ(mproc_heap_free(r), 0);
 }
@@ -307,19 +303,18 @@ static void *wait_rounds(void *arg) {
 TEST_LIMIT(sets_of_an_event, 60) {
   signals *s = mproc_heap_calloc(1, sizeof *s);
   CHECK_EQ(mproc_event_create(&s->event), 0);
-  mproc_event *view = s->event;
   for (int i = 0; i < 5; i++) {
     CHECK_EQ(mproc_event_set(s->event), 0);
     CHECK_EQ(mproc_event_clear(s->event), 0);
   }
-  CHECK_EQ(view->state, 10); /* sets count, in steps of 2 */
-  view->state = 0U - 2 * HALF;
-  view->notice.turn.word = 0U - HALF * MPX_TURN_STEP;
+  CHECK_EQ(s->event->state, 10); /* sets count, in steps of 2 */
+  s->event->state = 0U - 2 * HALF;
+  s->event->notice.turn.word = 0U - HALF * MPX_TURN_STEP;
   pthread_t thread = run(wait_rounds, s);
   for (int i = 1; i <= ROUNDS; i++) {
     CHECK_EQ(mproc_event_is_set(s->event), 0);
     s->waits = i;
-    AWAIT(mpx_os_word_sleepers(&view->notice.turn.word) == 1);
+    AWAIT(mpx_os_word_sleepers(&s->event->notice.turn.word) == 1);
     CHECK_EQ(mproc_event_set(s->event), 0);
     CHECK_EQ(mproc_event_is_set(s->event), 1);
     CHECK_EQ(mproc_event_set(s->event), 0); /* once more is no set */
@@ -328,8 +323,8 @@ TEST_LIMIT(sets_of_an_event, 60) {
     CHECK_EQ(mproc_event_wait(s->event, 0), -EAGAIN);
   }
   (void)end_of_thread(thread);
-  CHECK_EQ(view->state, 2 * HALF);
-  CHECK(view->notice.turn.word < 8 * ROUNDS);
+  CHECK_EQ(s->event->state, 2 * HALF);
+  CHECK(s->event->notice.turn.word < 8 * ROUNDS);
   CHECK_EQ(mproc_event_destroy(s->event), 0);
   CHECK_EQ(mproc_heap_free(s), 0);
 }
@@ -367,12 +362,11 @@ static void *meet(void *arg) {
 static meeting *new_meeting(uint32_t rounds_before) {
   meeting *m = mproc_heap_calloc(1, sizeof *m);
   CHECK_EQ(mproc_barrier_create(PARTIES, &m->barrier), 0);
-  mproc_barrier *view = m->barrier;
   for (int i = 0; i < 3; i++)
     CHECK_EQ(mproc_barrier_reset(m->barrier), 0);
-  CHECK_EQ(view->state, 3 * MPX_ROUND); /* it is the state */
-  view->state = 0U - rounds_before * MPX_ROUND;
-  view->turn.word = 0U - rounds_before * MPX_TURN_STEP;
+  CHECK_EQ(m->barrier->state, 3 * MPX_ROUND); /* it is the state */
+  m->barrier->state = 0U - rounds_before * MPX_ROUND;
+  m->barrier->turn.word = 0U - rounds_before * MPX_TURN_STEP;
   return m;
 }
 
@@ -383,7 +377,6 @@ static void free_meeting(meeting *m) {
 
 TEST_LIMIT(rounds_of_a_barrier, 60) {
   meeting *m = new_meeting(HALF);
-  mproc_barrier *view = m->barrier;
   m->rounds = ROUNDS;
   pthread_t threads[PARTIES];
   for (int i = 0; i < PARTIES; i++)
@@ -392,7 +385,7 @@ TEST_LIMIT(rounds_of_a_barrier, 60) {
     (void)end_of_thread(threads[i]);
   CHECK_EQ(m->actions, ROUNDS);
   CHECK_EQ(m->sum, ROUNDS * (0 + 1 + 2));
-  CHECK_EQ(view->state, (2 * ROUNDS - HALF) * MPX_ROUND);
+  CHECK_EQ(m->barrier->state, (2 * ROUNDS - HALF) * MPX_ROUND);
   free_meeting(m);
 }
 
@@ -406,7 +399,6 @@ static void *wait_at_barrier(void *arg) {
 TEST_LIMIT(last_round_of_a_barrier_is_broken, 60) {
   for (int how = 0; how < 2; how++) {
     meeting *m = new_meeting(1);
-    mproc_barrier *view = m->barrier;
     pthread_t threads[PARTIES];
     threads[0] = run(wait_at_barrier, m);
     AWAIT(mproc_barrier_n_waiting(m->barrier) == 1);
@@ -418,7 +410,7 @@ TEST_LIMIT(last_round_of_a_barrier_is_broken, 60) {
     CHECK_EQ(mproc_barrier_broken(m->barrier), 1);
     CHECK_EQ(mproc_barrier_wait(m->barrier, 0), MPROC_EBROKEN);
     CHECK_EQ(mproc_barrier_reset(m->barrier), 0);
-    CHECK_EQ(view->state, 0);
+    CHECK_EQ(m->barrier->state, 0);
     m->rounds = 2;
     for (int i = 0; i < PARTIES; i++)
       threads[i] = run(meet, m);
@@ -457,12 +449,11 @@ static void *await_news(void *arg) {
 TEST_LIMIT(numbers_of_a_condition, 60) {
   queue_of_waiters *all = mproc_heap_calloc(1, sizeof *all);
   CHECK_EQ(mproc_condition_create(NULL, &all->condition), 0);
-  mproc_condition *view = all->condition;
   CHECK_EQ(mproc_condition_acquire(all->condition, 0), 0);
   for (int i = 0; i < 5; i++)
     CHECK_EQ(mproc_condition_notify(all->condition, 1), 0);
-  CHECK_EQ(view->next_number, 5);
-  view->next_number = UINT32_MAX - 3;
+  CHECK_EQ(all->condition->next_number, 5);
+  all->condition->next_number = UINT32_MAX - 3;
   CHECK_EQ(mproc_condition_release(all->condition), 0);
   pthread_t threads[ROUNDS];
   waiter waiters[ROUNDS];
@@ -479,7 +470,7 @@ TEST_LIMIT(numbers_of_a_condition, 60) {
   }
   for (int i = 0; i < ROUNDS; i++)
     (void)end_of_thread(threads[i]);
-  CHECK_EQ(view->next_number, UINT32_MAX - 3 + 2 * (uint64_t)ROUNDS);
+  CHECK_EQ(all->condition->next_number, UINT32_MAX - 3 + 2 * (uint64_t)ROUNDS);
   CHECK_EQ(mproc_condition_destroy(all->condition), 0);
   CHECK_EQ(mproc_heap_free(all), 0);
 }
