@@ -6,11 +6,10 @@
  *             thread, so an exit needs no drain.
  * Death       A message that was put is there. A producer that dies inside put has put nothing, or
  *             all of it. What a consumer that dies has begun to get and not committed (of a
- *             joinable queue: what it has not called task_done for) is there again, and others get
- *             it within 100 ms, if they wait for messages; else after at most 16 more. So get_begin
- *             and get_commit deliver a message at least once; plain get delivers it at most once:
- *             what it has returned to a consumer that dies is gone, and what it was about to return
- *             is gone, or there again.
+ *             joinable queue: what it has not called task_done for) is there again, and others that
+ *             get messages get it within 100 ms. So get_begin and get_commit deliver a message at
+ *             least once; plain get delivers it at most once: what it has returned to a consumer
+ *             that dies is gone, and what it was about to return is gone, or there again.
  * Order       first in, first out: what one thread has put, each consumer gets in that order. A
  *             message that is there again comes when it is found; so does one that stays because
  *             get could not hand it out.

@@ -12,8 +12,7 @@ enum {
   DEFAULT_CAPACITY = 1024,
   DEFAULT_INSIDE = 112,
   LEAST_INSIDE = sizeof(void *),
-  MOST_INSIDE = 65536,
-  MANY_IN_HAND = 16
+  MOST_INSIDE = 65536
 };
 
 /* No slot of the process table has such a number. */
@@ -168,14 +167,12 @@ static int take_from(mproc_queue *queue, mpx_link *first, mpx_thread self, mpx_p
   return r;
 }
 
-/* Others have had a message in hand for long, or those who have one are many: who gets one after
- * the other never waits, so somebody looks for the dead all the same. */
+/* Others have a message in hand: who gets one after the other never waits, so somebody looks for
+ * the dead all the same. */
 static void look_meanwhile(mproc_queue *queue, mpx_link *first, mpx_thread self,
                            const mpx_place *place) {
   uint64_t floor = atomic_load_explicit(&place->link->ring.floor, memory_order_relaxed);
-  uint64_t half = mpx_ring_count(&place->link->ring) / 2;
-  uint64_t many = half < MANY_IN_HAND ? half : MANY_IN_HAND;
-  if (place->link != first || place->position - floor >= many)
+  if (place->link != first || place->position != floor)
     mpx_queue_repair_in_time(queue, self);
 }
 
@@ -255,7 +252,8 @@ void mpx_queue_repair(mproc_queue *queue, mpx_thread self) {
 }
 
 void mpx_queue_repair_in_time(mproc_queue *queue, mpx_thread self) {
-  int64_t now = mpx_os_now(), last = atomic_load_explicit(&queue->looked_at, memory_order_relaxed);
+  int64_t now = mpx_os_now_coarse(),
+          last = atomic_load_explicit(&queue->looked_at, memory_order_relaxed);
   int64_t since = now - last; /* negative: by a clock of another namespace */
   if ((since < 0 || since >= MPX_LOOK_NS) &&
       atomic_compare_exchange_strong(&queue->looked_at, &last, now))

@@ -105,6 +105,22 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_slow_traffic) {
 }
 
 /* A message in hand keeps one place, and no more: the others are used again and again. */
+/* Nobody ever waits, but many a message takes its consumer long. */
+EACH_METHOD(message_in_a_dead_hand_is_there_again_in_a_backlog) {
+  enum { MANY = 64, EACH_MS = 20 };
+  board *b = board_of_a_dead_consumer(method);
+  const int put = 1;
+  for (int i = 0; i < MANY; i++)
+    CHECK_EQ(mproc_queue_put(b->queue, &put, sizeof put, 0), 0);
+  int number = 1, count = 0;
+  for (; number != 0 && count < LOOKS_MS / EACH_MS * 2; count++) {
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+    sleep_ms(EACH_MS);
+  }
+  CHECK_EQ(number, 0);
+  free_board(b);
+}
+
 TEST(message_in_hand_for_many_laps) {
   const mproc_queue_options options = {.capacity = 4};
   for (int finish = 0; finish < 3; finish++) {

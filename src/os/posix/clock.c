@@ -1,12 +1,26 @@
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* CLOCK_MONOTONIC_COARSE */
 #include "os/os.h"
 
 #include <time.h>
 
-int64_t mpx_os_now(void) {
+#ifdef CLOCK_MONOTONIC_COARSE
+enum { CLOCK_COARSE = CLOCK_MONOTONIC_COARSE };
+#else
+enum { CLOCK_COARSE = CLOCK_MONOTONIC };
+#endif
+
+static int64_t time_of(clockid_t clock) {
   struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  (void)clock_gettime(clock, &now);
   return (int64_t)now.tv_sec * MPX_NS_PER_S + now.tv_nsec;
+}
+
+int64_t mpx_os_now(void) {
+  return time_of(CLOCK_MONOTONIC);
+}
+
+int64_t mpx_os_now_coarse(void) {
+  return time_of(CLOCK_COARSE);
 }
 
 void mpx_os_sleep(int64_t duration_ns) {
