@@ -379,6 +379,9 @@ int mproc_queue_destroy(mproc_queue *queue) {
   mpx_member owner = mpx_queue_owner(queue).member;
   mpx_notice_fini(&queue->not_empty);
   mpx_notice_fini(&queue->not_full);
+  /* before: with the block goes the address that is its rings' owner, to the next queue there */
+  r = mpx_allocator_reap(mpx_family_header()->allocator, &caller, owner);
+  MPROC_CRASH_POINT("queue.reaped");
   mpx_object_keep(queue);
-  return mpx_allocator_reap(mpx_family_header()->allocator, &caller, owner);
+  return r;
 }
