@@ -369,7 +369,7 @@ int mproc_queue_destroy(mproc_queue *queue) {
   if (count_all(queue).in_hand > 0 || mpx_notice_is_used(&queue->not_empty) ||
       mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained))
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
-  r = mpx_object_end(queue);
+  r = mpx_object_end(queue, MPX_KIND_QUEUE);
   if (r < 0)
     return r;
   mpx_link *link = atomic_load(&queue->first);

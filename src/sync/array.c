@@ -61,9 +61,9 @@ int mproc_array_destroy(mproc_array *array) {
   if (r == 0)
     r = mpx_mutex_close(&array->lock->mutex, self);
   if (r == 0)
-    r = mpx_object_destroy(array);
+    r = mpx_object_destroy(array, MPX_KIND_ARRAY);
   if (r < 0)
     return r;
-  (void)mpx_object_destroy(array->lock);
+  (void)mpx_object_destroy(array->lock, MPX_KIND_LOCK);
   return mproc_heap_free(array->items);
 }

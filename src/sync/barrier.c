@@ -358,7 +358,7 @@ int mproc_barrier_destroy(mproc_barrier *barrier) {
     if (waits || mpx_os_now() >= until)
       return mpx_fail(-EBUSY, "somebody waits at the barrier");
   }
-  (void)mpx_object_end(barrier);
+  (void)mpx_object_end(barrier, MPX_KIND_BARRIER);
   mpx_guard_close(&barrier->guard); /* who is about to come does not */
   mpx_roster_fini(&barrier->arrived);
   mpx_object_keep(barrier);

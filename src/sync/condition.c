@@ -309,11 +309,11 @@ int mproc_condition_destroy(mproc_condition *condition) {
     mpx_guard_unlock(&condition->guard);
     return r;
   }
-  (void)mpx_object_end(condition);
+  (void)mpx_object_end(condition, MPX_KIND_CONDITION);
   mpx_guard_close(&condition->guard); /* who is about to stand in does not */
   mpx_roster_fini(&condition->waiters);
   if (condition->has_own)
-    (void)mpx_object_destroy(condition->rlock);
+    (void)mpx_object_destroy(condition->rlock, MPX_KIND_RLOCK);
   mpx_object_keep(condition);
   return 0;
 }

@@ -79,7 +79,7 @@ int mproc_event_destroy(mproc_event *event) {
     return r;
   if (mpx_notice_is_used(&event->notice))
     return mpx_fail(-EBUSY, "somebody waits for the event");
-  r = mpx_object_end(event);
+  r = mpx_object_end(event, MPX_KIND_EVENT);
   if (r < 0)
     return r;
   mpx_notice_fini(&event->notice);

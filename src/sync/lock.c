@@ -58,5 +58,5 @@ int mproc_lock_destroy(mproc_lock *lock) {
     return 0;
   mpx_thread self;
   int r = mpx_object_enter(lock, MPX_KIND_LOCK, &self);
-  return r < 0 ? r : mpx_mutex_destroy(lock, &lock->mutex, self);
+  return r < 0 ? r : mpx_mutex_destroy(lock, MPX_KIND_LOCK, &lock->mutex, self);
 }

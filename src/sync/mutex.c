@@ -176,9 +176,9 @@ void mpx_mutex_close_own(mpx_mutex *mutex) {
   mpx_os_word_wake_all(mpx_low_half(&mutex->word));
 }
 
-int mpx_mutex_destroy(void *object, mpx_mutex *mutex, mpx_thread self) {
+int mpx_mutex_destroy(void *object, mpx_kind kind, mpx_mutex *mutex, mpx_thread self) {
   int r = mpx_mutex_close(mutex, self);
-  return r < 0 ? r : mpx_object_destroy(object);
+  return r < 0 ? r : mpx_object_destroy(object, kind);
 }
 
 static int repaired(mpx_mutex *guard, int r) {

@@ -14,6 +14,7 @@
 
 #include "heap/table.h"
 #include "mproc/sync.h"
+#include "sync/object.h"
 #include "sync/sleep.h"
 
 #include <stdatomic.h>
@@ -59,7 +60,7 @@ int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self);
 /* The same by its owner. */
 void mpx_mutex_close_own(mpx_mutex *mutex);
 /* The same, and its object goes with it. */
-int mpx_mutex_destroy(void *object, mpx_mutex *mutex, mpx_thread self);
+int mpx_mutex_destroy(void *object, mpx_kind kind, mpx_mutex *mutex, mpx_thread self);
 
 static inline mpx_thread mpx_mutex_owner(const mpx_mutex *mutex) {
   return atomic_load_explicit(&mutex->word, memory_order_relaxed) & ~MPX_THREAD_FLAGS;

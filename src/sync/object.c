@@ -22,8 +22,9 @@ int mpx_object_publish(void *object, mpx_kind kind) {
   return 0;
 }
 
-int mpx_object_end(void *object) {
-  return atomic_exchange(&((mpx_object *)object)->kind, 0) != 0
+int mpx_object_end(void *object, mpx_kind kind) {
+  uint32_t seen = kind;
+  return atomic_compare_exchange_strong(&((mpx_object *)object)->kind, &seen, 0)
              ? 0
              : mpx_fail(MPROC_ECLOSED, "another thread destroys the object");
 }
@@ -35,8 +36,8 @@ void mpx_object_keep(void *block) {
   (void)mproc_heap_free(atomic_exchange(&header->closed[at], block));
 }
 
-int mpx_object_destroy(void *object) {
-  int r = mpx_object_end(object);
+int mpx_object_destroy(void *object, mpx_kind kind) {
+  int r = mpx_object_end(object, kind);
   if (r == 0)
     mpx_object_keep(object);
   return r;

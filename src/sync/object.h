@@ -35,13 +35,13 @@ int mpx_object_alloc(size_t size, void **ret_object);
 int mpx_object_publish(void *object, mpx_kind kind);
 /* Nobody comes in any more, from before anything of the object goes on: who dies destroying it
  * leaves memory behind, and nothing that could be used. 0 for exactly one, who goes on;
- * MPROC_ECLOSED: another thread does so. */
-int mpx_object_end(void *object);
+ * MPROC_ECLOSED: another thread does so, and what is there by now is left alone. */
+int mpx_object_end(void *object, mpx_kind kind);
 /* A block goes back to the heap, after a while: a thread that was still inside finds nothing but an
  * object that was destroyed. */
 void mpx_object_keep(void *block);
 /* Both. */
-int mpx_object_destroy(void *object);
+int mpx_object_destroy(void *object, mpx_kind kind);
 
 /* Why `object` is not one of that kind: MPROC_EPOINTER, MPROC_ECLOSED, MPROC_EFOREIGN, -EINVAL. */
 int mpx_object_refuse(const void *object, mpx_kind kind);

@@ -75,5 +75,5 @@ int mproc_rlock_destroy(mproc_rlock *rlock) {
     return 0;
   mpx_thread self;
   int r = mpx_object_enter(rlock, MPX_KIND_RLOCK, &self);
-  return r < 0 ? r : mpx_mutex_destroy(rlock, &rlock->mutex, self);
+  return r < 0 ? r : mpx_mutex_destroy(rlock, MPX_KIND_RLOCK, &rlock->mutex, self);
 }

@@ -177,7 +177,7 @@ int mproc_rwlock_destroy(mproc_rwlock *rwlock) {
     mpx_guard_unlock(&rwlock->guard);
     return r;
   }
-  (void)mpx_object_end(rwlock);
+  (void)mpx_object_end(rwlock, MPX_KIND_RWLOCK);
   mpx_guard_close(&rwlock->guard);
   mpx_roster_fini(&rwlock->readers);
   mpx_object_keep(rwlock);

@@ -184,5 +184,5 @@ int mproc_semaphore_destroy(mproc_semaphore *semaphore) {
     if (owner && !mpx_thread_is_dead(mpx_family_header(), owner))
       return mpx_fail(-EBUSY, "somebody has a permit of the semaphore");
   }
-  return mpx_object_destroy(semaphore);
+  return mpx_object_destroy(semaphore, MPX_KIND_SEMAPHORE);
 }

@@ -221,5 +221,5 @@ int mproc_value_destroy(mproc_value *value) {
     return r;
   if (mpx_turn_has_sleepers(&value->turn))
     return mpx_fail(-EBUSY, "somebody waits for the value");
-  return mpx_object_destroy(value);
+  return mpx_object_destroy(value, MPX_KIND_VALUE);
 }

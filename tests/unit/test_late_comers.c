@@ -22,6 +22,13 @@ TEST(at_a_lock) {
   CHECK_EQ(mproc_lock_acquire(lock, 0), MPROC_ECLOSED);
 }
 
+/* Another one has destroyed it, and its memory is somebody's by now. */
+TEST(destroying_what_is_something_else) {
+  mpx_object head = {7};
+  CHECK_EQ(mpx_object_end(&head, MPX_KIND_LOCK), MPROC_ECLOSED);
+  CHECK_EQ(head.kind, 7);
+}
+
 /* One who died in the middle of destroying it has closed it; another one goes on. */
 TEST(after_one_who_died_destroying) {
   mproc_lock *lock;
