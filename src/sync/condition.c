@@ -88,6 +88,17 @@ static int enter_held(mproc_condition *condition, mpx_thread *ret_self) {
   return mpx_fail(-EPERM, "the calling thread does not hold the condition's lock");
 }
 
+/* 0, or as mpx_guard_lock; what a dead one left needs no repair. */
+static int lock_guard(mproc_condition *condition, mpx_thread self, int64_t deadline) {
+  int r = mpx_guard_lock(&condition->guard, self, deadline);
+  if (r != MPROC_OWNER_DIED)
+    return r;
+  r = mpx_object_check(condition, MPX_KIND_CONDITION);
+  if (r < 0) /* he died destroying it: nobody comes in any more */
+    mpx_guard_close(&condition->guard);
+  return r;
+}
+
 /* ---- telling --------------------------------------------------------------------------------- */
 
 static uint32_t word_of(const mpx_entry *entry) {
@@ -160,7 +171,7 @@ static int notify(mproc_condition *condition, int count) {
   mpx_thread self;
   int told = 0, r = enter_held(condition, &self);
   if (r == 0)
-    r = mpx_guard_lock(&condition->guard, self, mpx_os_now() + MPX_GUARD_NS);
+    r = lock_guard(condition, self, mpx_os_now() + MPX_GUARD_NS);
   if (r < 0)
     return r;
   pass_on(condition);
@@ -184,7 +195,7 @@ int mproc_condition_notify_all(mproc_condition *condition) {
 
 static int stand_in(mproc_condition *condition, mpx_thread self, int64_t deadline,
                     mpx_entry **ret_entry) {
-  int r = mpx_guard_lock(&condition->guard, self, deadline);
+  int r = lock_guard(condition, self, deadline);
   if (r < 0)
     return r;
   r = mpx_roster_reserve(&condition->waiters, condition->next_number++, ret_entry);
@@ -296,11 +307,10 @@ int mproc_condition_destroy(mproc_condition *condition) {
   mpx_thread self;
   int r = mpx_object_enter(condition, MPX_KIND_CONDITION, &self);
   if (r == 0)
-    r = mpx_guard_lock(&condition->guard, self, mpx_os_now() + MPX_GUARD_NS);
+    r = lock_guard(condition, self, mpx_os_now() + MPX_GUARD_NS);
   if (r < 0)
     return r;
   pass_on(condition);
-  r = 0;
   if (mpx_roster_next(&condition->waiters, NULL))
     r = mpx_fail(-EBUSY, "somebody waits for the condition");
   else if (condition->has_own)

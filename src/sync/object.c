@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "mproc/heap.h"
+#include "os/crash_point.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,9 +25,10 @@ int mpx_object_publish(void *object, mpx_kind kind) {
 
 int mpx_object_end(void *object, mpx_kind kind) {
   uint32_t seen = kind;
-  return atomic_compare_exchange_strong(&((mpx_object *)object)->kind, &seen, 0)
-             ? 0
-             : mpx_fail(MPROC_ECLOSED, "another thread destroys the object");
+  if (!atomic_compare_exchange_strong(&((mpx_object *)object)->kind, &seen, 0))
+    return mpx_fail(MPROC_ECLOSED, "another thread destroys the object");
+  MPROC_CRASH_POINT("object.ended");
+  return 0;
 }
 
 void mpx_object_keep(void *block) {

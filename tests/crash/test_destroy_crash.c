@@ -4,13 +4,21 @@
 #include "members.h"
 
 #include "ipc/queue.h"
+#include "sync/layout.h"
 
-enum { QUEUES = 64, MOST_TRIES = 500 };
+#include <stdatomic.h>
 
-static int destroy_queue(void *arg, size_t size) {
-  (void)size;
-  return mproc_queue_destroy(*(mproc_queue **)arg) == 0 ? 0 : 1;
-}
+enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000 };
+
+#define DESTROYS(what)                                                                             \
+  static int destroy_##what(void *arg, size_t size) {                                              \
+    (void)size;                                                                                    \
+    return mproc_##what##_destroy(*(mproc_##what **)arg) == 0 ? 0 : 1;                             \
+  }
+
+DESTROYS(barrier)
+DESTROYS(condition)
+DESTROYS(queue)
 
 static mproc_process *start_destroyer(const char *point, mproc_entry *destroy, void *object,
                                       const char *method) {
@@ -33,6 +41,97 @@ static mproc_queue *new_queue(void) {
   mproc_queue *queue;
   CHECK_EQ(mproc_queue_create(&options, &queue), 0);
   return queue;
+}
+
+/* ---- at the guard of a dead destroyer -------------------------------------------------------- */
+
+/* In the shared heap. */
+typedef struct late_comer {
+  mproc_barrier *barrier;
+  mproc_lock *lock;
+  mproc_condition *condition;
+  _Atomic int comes;
+} late_comer;
+
+static late_comer *new_late_comer(void) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  late_comer *late = mproc_heap_calloc(1, sizeof *late);
+  CHECK(late != NULL);
+  CHECK_EQ(mproc_barrier_create(2, &late->barrier), 0);
+  CHECK_EQ(mproc_lock_create(&late->lock), 0);
+  const mproc_condition_options options = {.lock = late->lock};
+  CHECK_EQ(mproc_condition_create(&options, &late->condition), 0);
+  return late;
+}
+
+static int come_to_barrier(void *arg, size_t size) {
+  late_comer *late = *(late_comer **)arg;
+  (void)size;
+  late->comes = 1;
+  return mproc_barrier_wait(late->barrier, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+}
+
+static int come_to_condition(void *arg, size_t size) {
+  late_comer *late = *(late_comer **)arg;
+  (void)size;
+  CHECK_EQ(mproc_lock_acquire(late->lock, 0), 0);
+  late->comes = 1;
+  int r = mproc_condition_wait(late->condition, SOON_MS);
+  CHECK_EQ(mproc_lock_release(late->lock), 0);
+  return r == MPROC_ECLOSED ? 0 : 1;
+}
+
+static int notify_late(void *arg, size_t size) {
+  late_comer *late = *(late_comer **)arg;
+  (void)size;
+  CHECK_EQ(mproc_lock_acquire(late->lock, 0), 0);
+  late->comes = 1;
+  int r = mproc_condition_notify(late->condition, 1);
+  CHECK_EQ(mproc_lock_release(late->lock), 0);
+  return r == MPROC_ECLOSED ? 0 : 1;
+}
+
+/* It has seen the kind, and waits for the guard that the destroyer takes along. */
+static void dies_before_a_late_comer(late_comer *late, mpx_kind kind, void *object,
+                                     mproc_entry *destroy, mproc_entry *come) {
+  mpx_object *head = object;
+  mproc_process *destroyer = start_destroyer("object.ended:stop", destroy, object, "fork");
+  await_stop(destroyer);
+  head->kind = kind;
+  mproc_process *comer = start_by("fork", come, &late, sizeof late);
+  AWAIT(late->comes && state_of(mproc_process_pid(comer)) == 'S');
+  sleep_ms(10);
+  head->kind = 0;
+  kill_child(destroyer);
+  check_exited(comer, 0);
+  head->kind = kind; /* for the next as well */
+  late->comes = 0;
+  check_exited(start_by("fork", come, &late, sizeof late), 0);
+  head->kind = 0;
+}
+
+TEST(dies_before_a_late_comer_at_a_barrier) {
+  late_comer *late = new_late_comer();
+  dies_before_a_late_comer(late, MPX_KIND_BARRIER, late->barrier, destroy_barrier, come_to_barrier);
+}
+
+TEST(dies_before_a_late_comer_at_a_condition) {
+  late_comer *late = new_late_comer();
+  dies_before_a_late_comer(late, MPX_KIND_CONDITION, late->condition, destroy_condition,
+                           come_to_condition);
+  CHECK_EQ(mproc_lock_destroy(late->lock), 0);
+}
+
+/* Who comes after it is told by no death any more. */
+TEST(dies_before_a_late_notify) {
+  late_comer *late = new_late_comer();
+  dies_before_a_late_comer(late, MPX_KIND_CONDITION, late->condition, destroy_condition,
+                           notify_late);
+  CHECK_EQ(mproc_lock_acquire(late->lock, 0), 0);
+  late->condition->object.kind = MPX_KIND_CONDITION;
+  CHECK_EQ(mproc_condition_wait(late->condition, SOON_MS), MPROC_ECLOSED);
+  CHECK_EQ(mproc_lock_release(late->lock), 0);
+  CHECK_EQ(mproc_condition_destroy(late->condition), MPROC_ECLOSED);
 }
 
 /* ---- queue ----------------------------------------------------------------------------------- */
