@@ -138,8 +138,10 @@ MPROC_API int64_t mproc_queue_size(const mproc_queue *queue);
 MPROC_API int mproc_queue_stats(const mproc_queue *queue, mproc_queue_statistics *ret_statistics);
 
 /* Gives it back to the heap, with the messages in it. NULL does nothing and returns 0. -EBUSY:
- * somebody waits, or has a message in hand. One who waits and is stopped (SIGSTOP) is not seen, and
- * gets MPROC_ECLOSED when it goes on. */
+ * somebody waits, or has a message in hand, or another thread is about to destroy it. One who waits
+ * and is stopped (SIGSTOP) is not seen, and gets MPROC_ECLOSED when it goes on. Only who sleeps in
+ * put, get or join is told so: what the messages lie in goes at once, so that nobody may be on the
+ * way inside put, get, size or stats meanwhile. */
 MPROC_API int mproc_queue_destroy(mproc_queue *queue);
 
 #ifdef __cplusplus

@@ -358,17 +358,33 @@ static bool free_given(uint64_t position, mpx_slot_phase phase, void *user) {
   return true;
 }
 
+/* One at a time, from before the first look into the rings: they go at once. */
+static int begin_to_destroy(mproc_queue *queue, mpx_thread self) {
+  mpx_thread seen = 0;
+  while (!atomic_compare_exchange_strong(&queue->destroyer, &seen, self)) {
+    if (seen == 0 || mpx_thread_is_dead(mpx_family_header(), seen))
+      continue;
+    int r = mpx_object_check(queue, MPX_KIND_QUEUE);
+    return r < 0 ? r : mpx_fail(-EBUSY, "another thread destroys the queue");
+  }
+  return mpx_object_check(queue, MPX_KIND_QUEUE); /* the dead one may have come to the end */
+}
+
 int mproc_queue_destroy(mproc_queue *queue) {
   if (!queue)
     return 0;
   mpx_thread self;
   int r = mpx_object_enter(queue, MPX_KIND_QUEUE, &self);
+  if (r == 0)
+    r = begin_to_destroy(queue, self);
   if (r < 0)
     return r;
   mpx_queue_repair(queue, self);
   if (count_all(queue).in_hand > 0 || mpx_notice_is_used(&queue->not_empty) ||
-      mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained))
+      mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained)) {
+    atomic_store(&queue->destroyer, 0);
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
+  }
   r = mpx_object_end(queue, MPX_KIND_QUEUE);
   if (r < 0)
     return r;

@@ -20,10 +20,10 @@ DESTROYS(barrier)
 DESTROYS(condition)
 DESTROYS(queue)
 
-static mproc_process *start_destroyer(const char *point, mproc_entry *destroy, void *object,
-                                      const char *method) {
+static mproc_process *start_process(const char *point, mproc_entry *entry, void *object,
+                                    const char *method) {
   setenv("MPROC_CRASH", point, 1);
-  mproc_process *process = start_by(method, destroy, &object, sizeof object);
+  mproc_process *process = start_by(method, entry, &object, sizeof object);
   unsetenv("MPROC_CRASH");
   return process;
 }
@@ -95,7 +95,7 @@ static int notify_late(void *arg, size_t size) {
 static void dies_before_a_late_comer(late_comer *late, mpx_kind kind, void *object,
                                      mproc_entry *destroy, mproc_entry *come) {
   mpx_object *head = object;
-  mproc_process *destroyer = start_destroyer("object.ended:stop", destroy, object, "fork");
+  mproc_process *destroyer = start_process("object.ended:stop", destroy, object, "fork");
   await_stop(destroyer);
   head->kind = kind;
   mproc_process *comer = start_by("fork", come, &late, sizeof late);
@@ -150,7 +150,7 @@ static int make_queues(const mproc_queue *old, mproc_queue **queues) {
 TEST_LIMIT(stopped_when_the_rings_are_gone, 60) {
   SKIP_WITHOUT_CRASH_POINTS();
   mproc_queue *queues[QUEUES], *old = new_queue();
-  mproc_process *stuck = start_destroyer("queue.reaped:stop", destroy_queue, old, "fork");
+  mproc_process *stuck = start_process("queue.reaped:stop", destroy_queue, old, "fork");
   await_stop(stuck);
   int count = make_queues(old, queues);
   go_on(stuck);
@@ -167,8 +167,47 @@ TEST_LIMIT(dies_when_the_rings_are_gone, 60) {
   SKIP_WITHOUT_CRASH_POINTS();
   FOR_ALL_METHODS(method) {
     mproc_queue *queue = new_queue();
-    check_killed(start_destroyer("queue.reaped", destroy_queue, queue, method), SIGKILL);
+    check_killed(start_process("queue.reaped", destroy_queue, queue, method), SIGKILL);
     CHECK_EQ(mproc_queue_destroy(queue), MPROC_ECLOSED);
     CHECK_EQ(mproc_queue_put(queue, "text", 4, MPROC_FOREVER), MPROC_ECLOSED);
+  }
+}
+
+static int put_into_queue(void *arg, size_t size) {
+  (void)size;
+  return mproc_queue_put(*(mproc_queue **)arg, "text", 4, 0);
+}
+
+/* With a place of a dead producer's, in whose ring a destroyer looks for long. */
+static mproc_queue *new_queue_of_the_dead(void) {
+  mproc_queue *queue = new_queue();
+  check_killed(start_process("ring.filled", put_into_queue, queue, "fork"), SIGKILL);
+  return queue;
+}
+
+/* Nothing goes that another destroyer looks at. */
+TEST(stopped_when_it_looks_whether_a_queue_is_used) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  mproc_queue *queue = new_queue_of_the_dead();
+  mproc_process *stuck = start_process("ring.finished:stop", destroy_queue, queue, "fork");
+  await_stop(stuck);
+  CHECK_EQ(mproc_queue_destroy(queue), -EBUSY);
+  check_is_whole(mpx_queue_check(queue));
+  go_on(stuck);
+  check_exited(stuck, 0);
+  CHECK_EQ(mproc_queue_destroy(queue), MPROC_ECLOSED);
+}
+
+TEST(dies_when_it_looks_whether_a_queue_is_used) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  mproc_message message;
+  FOR_ALL_METHODS(method) {
+    mproc_queue *queue = new_queue_of_the_dead();
+    check_killed(start_process("ring.finished", destroy_queue, queue, method), SIGKILL);
+    CHECK_EQ(mproc_queue_put(queue, "text", 4, 0), 0);
+    CHECK_EQ(mproc_queue_get_begin(queue, &message, 0), 0);
+    CHECK_EQ(mproc_queue_destroy(queue), -EBUSY);
+    CHECK_EQ(mproc_queue_get_commit(queue, &message), 0);
+    check_exited(start_by(method, destroy_queue, &queue, sizeof queue), 0);
   }
 }
