@@ -58,12 +58,15 @@ int mproc_array_destroy(mproc_array *array) {
     return 0;
   mpx_thread self;
   int r = mpx_object_enter(array, MPX_KIND_ARRAY, &self);
-  if (r == 0)
+  /* a caller may have destroyed it, by mproc_array_lock: its memory may be anything's */
+  bool has_lock = r == 0 && mpx_object_check(array->lock, MPX_KIND_LOCK) == 0;
+  if (has_lock)
     r = mpx_mutex_close(&array->lock->mutex, self);
   if (r == 0)
     r = mpx_object_destroy(array, MPX_KIND_ARRAY);
   if (r < 0)
     return r;
-  (void)mpx_object_destroy(array->lock, MPX_KIND_LOCK);
+  if (has_lock)
+    (void)mpx_object_destroy(array->lock, MPX_KIND_LOCK);
   return mproc_heap_free(array->items);
 }

@@ -1,5 +1,6 @@
 /* Who has looked at an object's kind, and goes on when it was destroyed: it is told so, as long as
- * the object is kept. The kind is put back here, which is what such a one has seen. */
+ * the object is kept. The kind is put back here, which is what such a one has seen. And who comes
+ * back to one whose memory is somebody's by then: that is left alone. */
 #include "harness.h"
 #include "processes.h"
 
@@ -96,4 +97,31 @@ TEST(at_a_barrier) {
   CHECK_EQ(mproc_barrier_n_waiting(barrier), MPROC_ECLOSED);
   CHECK_EQ(mproc_barrier_reset(barrier), MPROC_ECLOSED);
   CHECK_EQ(mproc_barrier_abort(barrier), MPROC_ECLOSED);
+}
+
+/* ---- what is somebody's by then -------------------------------------------------------------- */
+
+enum { SOMEBODYS = 7 };
+
+/* As if it had gone back to the heap and been given to somebody; here nobody else has it. */
+static void reuse(mproc_lock *lock) {
+  CHECK_EQ(lock->object.kind, 0);
+  lock->object.kind = SOMEBODYS;
+  lock->mutex.word = 0;
+}
+
+static void check_untouched(const mproc_lock *lock) {
+  CHECK_EQ(lock->object.kind, SOMEBODYS);
+  CHECK_EQ(lock->mutex.word, 0);
+}
+
+TEST(destroying_an_array_without_its_lock) {
+  mproc_array *array;
+  CHECK_EQ(mproc_array_create(4, 8, &array), 0);
+  mproc_lock *lock = mproc_array_lock(array);
+  CHECK_EQ(mproc_lock_destroy(lock), 0);
+  reuse(lock);
+  CHECK_EQ(mproc_array_destroy(array), 0);
+  CHECK_EQ(mproc_array_destroy(array), MPROC_ECLOSED);
+  check_untouched(lock);
 }
