@@ -246,9 +246,17 @@ static bool step_out(mproc_condition *condition, mpx_entry *own) {
   return told;
 }
 
+/* It may have been destroyed while nobody held it, and its memory be anything's. */
+static int take_back(mproc_condition *condition, mpx_thread self) {
+  int r = condition->lock ? mpx_object_check(condition->lock, MPX_KIND_LOCK)
+                          : mpx_object_check(condition->rlock, MPX_KIND_RLOCK);
+  if (r < 0)
+    return MPROC_ECLOSED;
+  return mpx_mutex_lock_until(mpx_condition_mutex(condition), self, MPX_NEVER);
+}
+
 /* As mproc_condition_wait, but NOT_TOLD when the time is over. */
 static int wait_until(mproc_condition *condition, mpx_thread self, int64_t deadline) {
-  mpx_mutex *mutex = mpx_condition_mutex(condition);
   uint32_t depth = condition->rlock ? condition->rlock->depth : 0;
   mpx_entry *entry;
   int r = stand_in(condition, self, deadline, &entry);
@@ -257,9 +265,9 @@ static int wait_until(mproc_condition *condition, mpx_thread self, int64_t deadl
   MPROC_CRASH_POINT("condition.stands");
   if (condition->rlock)
     condition->rlock->depth = 1; /* as any release leaves it */
-  mpx_mutex_unlock_own(mutex);
+  mpx_mutex_unlock_own(mpx_condition_mutex(condition));
   await_word(condition, entry, self, deadline);
-  r = mpx_mutex_lock_until(mutex, self, MPX_NEVER);
+  r = take_back(condition, self);
   if (r >= 0 && condition->rlock)
     condition->rlock->depth = depth;
   MPROC_CRASH_POINT("condition.back");

@@ -104,13 +104,15 @@ TEST(at_a_barrier) {
 enum { SOMEBODYS = 7 };
 
 /* As if it had gone back to the heap and been given to somebody; here nobody else has it. */
-static void reuse(mproc_lock *lock) {
+static void reuse(void *object) {
+  mproc_lock *lock = object; /* an RLock begins in the same way */
   CHECK_EQ(lock->object.kind, 0);
   lock->object.kind = SOMEBODYS;
   lock->mutex.word = 0;
 }
 
-static void check_untouched(const mproc_lock *lock) {
+static void check_untouched(const void *object) {
+  const mproc_lock *lock = object;
   CHECK_EQ(lock->object.kind, SOMEBODYS);
   CHECK_EQ(lock->mutex.word, 0);
 }
@@ -124,4 +126,56 @@ TEST(destroying_an_array_without_its_lock) {
   CHECK_EQ(mproc_array_destroy(array), 0);
   CHECK_EQ(mproc_array_destroy(array), MPROC_ECLOSED);
   check_untouched(lock);
+}
+
+typedef struct sleeper {
+  mproc_condition *condition;
+  _Atomic int stands; /* under the condition's lock */
+} sleeper;
+
+static void *wait_for_little(void *arg) {
+  sleeper *s = arg;
+  CHECK_EQ(mproc_condition_acquire(s->condition, 0), 0);
+  s->stands = 1;
+  int r = mproc_condition_wait(s->condition, 10 * SHORT_MS);
+  return r == MPROC_ECLOSED ? arg : NULL;
+}
+
+static void sleep_without_lock(const mproc_condition_options *options, void *lock,
+                               int (*destroy)(void *)) {
+  sleeper s = {.stands = 0};
+  pthread_t thread;
+  void *was_told;
+  int r;
+  CHECK_EQ(mproc_condition_create(options, &s.condition), 0);
+  CHECK_EQ(pthread_create(&thread, NULL, wait_for_little, &s), 0);
+  AWAIT(s.stands);
+  while ((r = destroy(lock)) == -EBUSY)
+    sleep_ms(1);
+  CHECK_EQ(r, 0);
+  reuse(lock);
+  CHECK_EQ(pthread_join(thread, &was_told), 0);
+  CHECK(was_told != NULL);
+  check_untouched(lock);
+  CHECK_EQ(mproc_condition_destroy(s.condition), 0);
+}
+
+static int destroy_lock(void *lock) {
+  return mproc_lock_destroy(lock);
+}
+
+static int destroy_rlock(void *rlock) {
+  return mproc_rlock_destroy(rlock);
+}
+
+TEST(back_from_a_condition_to_a_lock) {
+  mproc_lock *lock;
+  CHECK_EQ(mproc_lock_create(&lock), 0);
+  sleep_without_lock(&(mproc_condition_options){.lock = lock}, lock, destroy_lock);
+}
+
+TEST(back_from_a_condition_to_an_rlock) {
+  mproc_rlock *rlock;
+  CHECK_EQ(mproc_rlock_create(&rlock), 0);
+  sleep_without_lock(&(mproc_condition_options){.rlock = rlock}, rlock, destroy_rlock);
 }
