@@ -388,6 +388,9 @@ int mproc_queue_destroy(mproc_queue *queue) {
   r = mpx_object_end(queue, MPX_KIND_QUEUE);
   if (r < 0)
     return r;
+  mpx_notice_next(&queue->not_empty, MPX_TURN_ALL); /* who came since we looked */
+  mpx_notice_next(&queue->not_full, MPX_TURN_ALL);
+  mpx_turn_next(&queue->drained, MPX_TURN_ALL);
   mpx_link *link = atomic_load(&queue->first);
   for (; link; link = mpx_link_next(link))
     (void)mpx_ring_look(&link->ring, free_given, &link->ring);

@@ -51,12 +51,14 @@ static int wait_for_change(mproc_event *event, int timeout_ms) {
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&event->notice.turn);
     uint32_t now = atomic_load(&event->state);
+    if (mpx_object_check(event, MPX_KIND_EVENT) < 0) /* before: what is no event has no state */
+      return MPROC_ECLOSED;
     if (now != first)
       return 0;
-    if (mpx_object_check(event, MPX_KIND_EVENT) < 0)
-      return MPROC_ECLOSED;
     if (!mpx_turn_sleep(&event->notice.turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the event was not set");
+    if (mpx_object_check(event, MPX_KIND_EVENT) < 0) /* its memory may be anything's */
+      return MPROC_ECLOSED;
   }
 }
 
@@ -82,6 +84,7 @@ int mproc_event_destroy(mproc_event *event) {
   r = mpx_object_end(event, MPX_KIND_EVENT);
   if (r < 0)
     return r;
+  mpx_notice_next(&event->notice, MPX_TURN_ALL); /* who came since we looked */
   mpx_notice_fini(&event->notice);
   mpx_object_keep(event);
   return 0;

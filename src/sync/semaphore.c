@@ -106,6 +106,8 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
     if (!mpx_turn_sleep(&semaphore->turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the semaphore got no permit");
     MPROC_CRASH_POINT("semaphore.woken");
+    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0) /* its memory may be anything's */
+      return MPROC_ECLOSED;
   }
 }
 
@@ -184,5 +186,10 @@ int mproc_semaphore_destroy(mproc_semaphore *semaphore) {
     if (owner && !mpx_thread_is_dead(mpx_family_header(), owner))
       return mpx_fail(-EBUSY, "somebody has a permit of the semaphore");
   }
-  return mpx_object_destroy(semaphore, MPX_KIND_SEMAPHORE);
+  r = mpx_object_end(semaphore, MPX_KIND_SEMAPHORE);
+  if (r < 0)
+    return r;
+  mpx_turn_next(&semaphore->turn, MPX_TURN_ALL); /* who came since we looked */
+  mpx_object_keep(semaphore);
+  return 0;
 }

@@ -104,6 +104,9 @@ static int wait_for_change(mproc_value *value, uint64_t seen, uint64_t *ret_bits
       return r;
     if (!mpx_turn_sleep(&value->turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the value did not change");
+    r = mpx_object_check(value, MPX_KIND_VALUE);
+    if (r < 0) /* its memory may be anything's */
+      return r;
   }
 }
 
@@ -221,5 +224,10 @@ int mproc_value_destroy(mproc_value *value) {
     return r;
   if (mpx_turn_has_sleepers(&value->turn))
     return mpx_fail(-EBUSY, "somebody waits for the value");
-  return mpx_object_destroy(value, MPX_KIND_VALUE);
+  r = mpx_object_end(value, MPX_KIND_VALUE);
+  if (r < 0)
+    return r;
+  mpx_turn_next(&value->turn, MPX_TURN_ALL); /* who came since we looked */
+  mpx_object_keep(value);
+  return 0;
 }

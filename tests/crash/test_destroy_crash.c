@@ -18,7 +18,10 @@ enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000 };
 
 DESTROYS(barrier)
 DESTROYS(condition)
+DESTROYS(event)
 DESTROYS(queue)
+DESTROYS(semaphore)
+DESTROYS(value)
 
 static mproc_process *start_process(const char *point, mproc_entry *entry, void *object,
                                     const char *method) {
@@ -132,6 +135,127 @@ TEST(dies_before_a_late_notify) {
   CHECK_EQ(mproc_condition_wait(late->condition, SOON_MS), MPROC_ECLOSED);
   CHECK_EQ(mproc_lock_release(late->lock), 0);
   CHECK_EQ(mproc_condition_destroy(late->condition), MPROC_ECLOSED);
+}
+
+/* ---- asleep since the destroyer looked ------------------------------------------------------- */
+
+enum { AT_EVENT, AT_SEMAPHORE, AT_VALUE, AT_PUT, AT_GET, AT_JOIN, PLACES };
+
+/* In the shared heap. */
+typedef struct bed {
+  int place;
+  mpx_kind kind;
+  mproc_entry *destroy;
+  void *object;
+  mpx_turn *turn;
+} bed;
+
+static int sleep_in(void *arg, size_t size) {
+  bed *b = *(bed **)arg;
+  int64_t number;
+  (void)size;
+  switch (b->place) {
+  case AT_EVENT:
+    return mproc_event_wait(b->object, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+  case AT_SEMAPHORE:
+    return mproc_semaphore_acquire(b->object, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+  case AT_VALUE:
+    return mproc_value_wait_int64(b->object, 0, &number, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+  case AT_PUT:
+    return mproc_queue_put(b->object, "text", 4, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+  case AT_GET:
+    return mproc_queue_get(b->object, &number, 8, NULL, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+  default:
+    return mproc_queue_join(b->object, SOON_MS) == MPROC_ECLOSED ? 0 : 1;
+  }
+}
+
+static void make_queue_bed(bed *b) {
+  mproc_queue *queue = new_queue();
+  b->kind = MPX_KIND_QUEUE;
+  b->destroy = destroy_queue;
+  b->object = queue;
+  b->turn = b->place == AT_PUT   ? &queue->not_full.turn
+            : b->place == AT_GET ? &queue->not_empty.turn
+                                 : &queue->drained;
+  for (int i = 0; b->place != AT_GET && i < 2; i++)
+    CHECK_EQ(mproc_queue_put(queue, "text", 4, 0), 0);
+}
+
+static bed *new_bed(int place) {
+  mproc_event *event;
+  mproc_semaphore *semaphore;
+  mproc_value *value;
+  bed *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  b->place = place;
+  if (place == AT_EVENT) {
+    CHECK_EQ(mproc_event_create(&event), 0);
+    *b = (bed){place, MPX_KIND_EVENT, destroy_event, event, &event->notice.turn};
+  } else if (place == AT_SEMAPHORE) {
+    CHECK_EQ(mproc_semaphore_create(0, NULL, &semaphore), 0);
+    *b = (bed){place, MPX_KIND_SEMAPHORE, destroy_semaphore, semaphore, &semaphore->turn};
+  } else if (place == AT_VALUE) {
+    CHECK_EQ(mproc_value_create_int64(0, &value), 0);
+    *b = (bed){place, MPX_KIND_VALUE, destroy_value, value, &value->turn};
+  } else {
+    make_queue_bed(b);
+  }
+  return b;
+}
+
+static uint32_t turns_of(const bed *b) {
+  return b->turn->word & ~(uint32_t)MPX_TURN_WAITED;
+}
+
+/* The destroyer has looked whether somebody sleeps, and the sleeper whether there is an object. */
+static mproc_process *fall_asleep(bed *b, mproc_process **ret_destroyer) {
+  mpx_object *head = b->object;
+  *ret_destroyer = start_process("object.ended:stop", b->destroy, b->object, "fork");
+  await_stop(*ret_destroyer);
+  head->kind = b->kind;
+  mproc_process *sleeper = start_by("fork", sleep_in, &b, sizeof b);
+  AWAIT(mpx_turn_is_waited(b->turn) && state_of(mproc_process_pid(sleeper)) == 'S');
+  sleep_ms(10);
+  return sleeper;
+}
+
+TEST(sleepers_who_came_late_are_let_go) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  for (int place = 0; place < PLACES; place++) {
+    bed *b = new_bed(place);
+    mproc_process *destroyer, *sleeper = fall_asleep(b, &destroyer);
+    uint32_t before = turns_of(b);
+    ((mpx_object *)b->object)->kind = 0;
+    go_on(destroyer);
+    check_exited(destroyer, 0);
+    CHECK(turns_of(b) != before);
+    check_exited(sleeper, 0);
+    CHECK_EQ(mproc_heap_free(b), 0);
+  }
+}
+
+/* Stopped, until the memory is somebody's: as if it had gone back to the heap. */
+TEST(sleepers_who_came_late_write_nothing) {
+  enum { SOMEBODYS = 0x70 };
+  SKIP_WITHOUT_CRASH_POINTS();
+  for (int place = 0; place < PLACES; place++) {
+    bed *b = new_bed(place);
+    mproc_process *destroyer, *sleeper = fall_asleep(b, &destroyer);
+    CHECK_EQ(kill((pid_t)mproc_process_pid(sleeper), SIGSTOP), 0);
+    await_stop(sleeper);
+    ((mpx_object *)b->object)->kind = 0;
+    go_on(destroyer);
+    check_exited(destroyer, 0);
+    ((mpx_object *)b->object)->kind = SOMEBODYS;
+    b->turn->word = SOMEBODYS;
+    if (place == AT_EVENT)
+      ((mproc_event *)b->object)->state = SOMEBODYS;
+    go_on(sleeper);
+    check_exited(sleeper, 0);
+    CHECK_EQ(b->turn->word, SOMEBODYS);
+    CHECK_EQ(mproc_heap_free(b), 0);
+  }
 }
 
 /* ---- queue ----------------------------------------------------------------------------------- */
