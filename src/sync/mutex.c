@@ -163,8 +163,10 @@ int mpx_mutex_repaired(mpx_mutex *mutex, mpx_thread self) {
 
 int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self) {
   int r = mpx_mutex_owner(mutex) == self ? -EAGAIN : mpx_mutex_lock(mutex, self, 0);
-  if (r >= 0)
+  if (r >= 0) {
     mpx_mutex_close_own(mutex);
+    MPROC_CRASH_POINT("mutex.closed");
+  }
   /* closed: by one who has died destroying the object, or is at it, see mpx_object_end */
   if (r >= 0 || r == MPROC_ECLOSED)
     return 0;

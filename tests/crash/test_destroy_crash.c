@@ -10,18 +10,31 @@
 
 enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000 };
 
-#define DESTROYS(what)                                                                             \
+/* As every object is made and destroyed, here and by a process. */
+#define OBJECT(what, ...)                                                                          \
+  static void *make_##what(void) {                                                                 \
+    mproc_##what *made = NULL;                                                                     \
+    CHECK_EQ(__VA_ARGS__, 0);                                                                      \
+    return made;                                                                                   \
+  }                                                                                                \
+  static int end_##what(void *object) {                                                            \
+    return mproc_##what##_destroy(object);                                                         \
+  }                                                                                                \
   static int destroy_##what(void *arg, size_t size) {                                              \
     (void)size;                                                                                    \
-    return mproc_##what##_destroy(*(mproc_##what **)arg) == 0 ? 0 : 1;                             \
+    return end_##what(*(void **)arg) == 0 ? 0 : 1;                                                 \
   }
 
-DESTROYS(barrier)
-DESTROYS(condition)
-DESTROYS(event)
-DESTROYS(queue)
-DESTROYS(semaphore)
-DESTROYS(value)
+OBJECT(lock, mproc_lock_create(&made))
+OBJECT(rlock, mproc_rlock_create(&made))
+OBJECT(rwlock, mproc_rwlock_create(&made))
+OBJECT(semaphore, mproc_semaphore_create(0, NULL, &made))
+OBJECT(condition, mproc_condition_create(NULL, &made))
+OBJECT(event, mproc_event_create(&made))
+OBJECT(barrier, mproc_barrier_create(2, &made))
+OBJECT(value, mproc_value_create_int64(0, &made))
+OBJECT(array, mproc_array_create(4, 8, &made))
+OBJECT(queue, mproc_queue_create(&(mproc_queue_options){.capacity = 2}, &made))
 
 static mproc_process *start_process(const char *point, mproc_entry *entry, void *object,
                                     const char *method) {
@@ -37,13 +50,6 @@ static void await_stop(mproc_process *process) {
 
 static void go_on(mproc_process *process) {
   CHECK_EQ(kill((pid_t)mproc_process_pid(process), SIGCONT), 0);
-}
-
-static mproc_queue *new_queue(void) {
-  const mproc_queue_options options = {.capacity = 2};
-  mproc_queue *queue;
-  CHECK_EQ(mproc_queue_create(&options, &queue), 0);
-  return queue;
 }
 
 /* ---- at the guard of a dead destroyer -------------------------------------------------------- */
@@ -171,7 +177,7 @@ static int sleep_in(void *arg, size_t size) {
 }
 
 static void make_queue_bed(bed *b) {
-  mproc_queue *queue = new_queue();
+  mproc_queue *queue = make_queue();
   b->kind = MPX_KIND_QUEUE;
   b->destroy = destroy_queue;
   b->object = queue;
@@ -183,20 +189,17 @@ static void make_queue_bed(bed *b) {
 }
 
 static bed *new_bed(int place) {
-  mproc_event *event;
-  mproc_semaphore *semaphore;
-  mproc_value *value;
   bed *b = mproc_heap_calloc(1, sizeof *b);
   CHECK(b != NULL);
   b->place = place;
   if (place == AT_EVENT) {
-    CHECK_EQ(mproc_event_create(&event), 0);
+    mproc_event *event = make_event();
     *b = (bed){place, MPX_KIND_EVENT, destroy_event, event, &event->notice.turn};
   } else if (place == AT_SEMAPHORE) {
-    CHECK_EQ(mproc_semaphore_create(0, NULL, &semaphore), 0);
+    mproc_semaphore *semaphore = make_semaphore();
     *b = (bed){place, MPX_KIND_SEMAPHORE, destroy_semaphore, semaphore, &semaphore->turn};
   } else if (place == AT_VALUE) {
-    CHECK_EQ(mproc_value_create_int64(0, &value), 0);
+    mproc_value *value = make_value();
     *b = (bed){place, MPX_KIND_VALUE, destroy_value, value, &value->turn};
   } else {
     make_queue_bed(b);
@@ -235,6 +238,18 @@ TEST(sleepers_who_came_late_are_let_go) {
   }
 }
 
+TEST(sleepers_who_came_late_look_after_the_dead) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  for (int place = 0; place < PLACES; place++) {
+    bed *b = new_bed(place);
+    mproc_process *destroyer, *sleeper = fall_asleep(b, &destroyer);
+    ((mpx_object *)b->object)->kind = 0;
+    kill_child(destroyer);
+    check_exited(sleeper, 0);
+    CHECK_EQ(mproc_heap_free(b), 0);
+  }
+}
+
 /* Stopped, until the memory is somebody's: as if it had gone back to the heap. */
 TEST(sleepers_who_came_late_write_nothing) {
   enum { SOMEBODYS = 0x70 };
@@ -258,6 +273,101 @@ TEST(sleepers_who_came_late_write_nothing) {
   }
 }
 
+/* ---- dying on the way ------------------------------------------------------------------------ */
+
+static int use_rwlock(void *rwlock) {
+  int r = mproc_rwlock_acquire_read(rwlock, SOON_MS);
+  return r == MPROC_ECLOSED ? mproc_rwlock_acquire_write(rwlock, SOON_MS) : r;
+}
+
+static int use_condition(void *condition) {
+  return mproc_condition_acquire(condition, SOON_MS);
+}
+
+static int use_array(void *array) {
+  mproc_lock *lock = mproc_array_lock(array);
+  return lock ? mproc_lock_acquire(lock, SOON_MS) : MPROC_ECLOSED;
+}
+
+static int use_lock(void *lock) {
+  return mproc_lock_acquire(lock, SOON_MS);
+}
+
+static int use_rlock(void *rlock) {
+  return mproc_rlock_acquire(rlock, SOON_MS);
+}
+
+static int use_semaphore(void *semaphore) {
+  return mproc_semaphore_acquire(semaphore, SOON_MS);
+}
+
+static int use_event(void *event) {
+  return mproc_event_wait(event, SOON_MS);
+}
+
+static int use_barrier(void *barrier) {
+  return mproc_barrier_wait(barrier, SOON_MS);
+}
+
+static int use_value(void *value) {
+  int64_t number;
+  return mproc_value_wait_int64(value, 0, &number, SOON_MS);
+}
+
+static int use_queue(void *queue) {
+  int number;
+  int r = mproc_queue_get(queue, &number, sizeof number, NULL, SOON_MS);
+  return r == MPROC_ECLOSED ? mproc_queue_put(queue, "text", 4, SOON_MS) : r;
+}
+
+typedef struct thing {
+  void *(*make)(void);
+  mproc_entry *destroy;
+  int (*end)(void *object);
+  int (*use)(void *object);
+  bool has_lock;  /* that is closed first */
+  bool has_other; /* an object of its own, which ends after it */
+} thing;
+
+#define THING(what, has_lock, has_other)                                                           \
+  { make_##what, destroy_##what, end_##what, use_##what, has_lock, has_other }
+
+static const thing things[] = {
+    THING(lock, true, false),       THING(rlock, true, false),    THING(rwlock, true, false),
+    THING(semaphore, false, false), THING(condition, true, true), THING(event, false, false),
+    THING(barrier, false, false),   THING(value, false, false),   THING(array, true, true),
+    THING(queue, false, false),
+};
+enum { THINGS = sizeof things / sizeof things[0] };
+
+/* What another one is told who destroys it after the dead one. */
+static void dies_destroying(const thing *one, const char *point, int expected, const char *method) {
+  void *object = one->make();
+  check_killed(start_process(point, one->destroy, object, method), SIGKILL);
+  CHECK_EQ(one->use(object), MPROC_ECLOSED);
+  CHECK_EQ(one->end(object), expected);
+  CHECK_EQ(one->end(object), MPROC_ECLOSED);
+  CHECK_EQ(one->use(object), MPROC_ECLOSED);
+}
+
+TEST_LIMIT(dies_when_it_has_closed_a_lock, 60) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  FOR_ALL_METHODS(method)
+  for (int i = 0; i < THINGS; i++)
+    if (things[i].has_lock)
+      dies_destroying(&things[i], "mutex.closed", 0, method);
+}
+
+TEST_LIMIT(dies_when_the_object_has_ended, 60) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  FOR_ALL_METHODS(method)
+  for (int i = 0; i < THINGS; i++) {
+    dies_destroying(&things[i], "object.ended", MPROC_ECLOSED, method);
+    if (things[i].has_other)
+      dies_destroying(&things[i], "object.ended:2", MPROC_ECLOSED, method);
+  }
+}
+
 /* ---- queue ----------------------------------------------------------------------------------- */
 
 /* As many as fit, or until one is where the old one was. */
@@ -265,7 +375,7 @@ static int make_queues(const mproc_queue *old, mproc_queue **queues) {
   int count = 0;
   for (int i = 0; i < MOST_TRIES && count < QUEUES && (!count || queues[count - 1] != old); i++) {
     drain_closed();
-    queues[count++] = new_queue();
+    queues[count++] = make_queue();
   }
   return count;
 }
@@ -273,7 +383,7 @@ static int make_queues(const mproc_queue *old, mproc_queue **queues) {
 /* What a queue has goes by its address: the next one there keeps its own. */
 TEST_LIMIT(stopped_when_the_rings_are_gone, 60) {
   SKIP_WITHOUT_CRASH_POINTS();
-  mproc_queue *queues[QUEUES], *old = new_queue();
+  mproc_queue *queues[QUEUES], *old = make_queue();
   mproc_process *stuck = start_process("queue.reaped:stop", destroy_queue, old, "fork");
   await_stop(stuck);
   int count = make_queues(old, queues);
@@ -290,7 +400,7 @@ TEST_LIMIT(stopped_when_the_rings_are_gone, 60) {
 TEST_LIMIT(dies_when_the_rings_are_gone, 60) {
   SKIP_WITHOUT_CRASH_POINTS();
   FOR_ALL_METHODS(method) {
-    mproc_queue *queue = new_queue();
+    mproc_queue *queue = make_queue();
     check_killed(start_process("queue.reaped", destroy_queue, queue, method), SIGKILL);
     CHECK_EQ(mproc_queue_destroy(queue), MPROC_ECLOSED);
     CHECK_EQ(mproc_queue_put(queue, "text", 4, MPROC_FOREVER), MPROC_ECLOSED);
@@ -303,8 +413,8 @@ static int put_into_queue(void *arg, size_t size) {
 }
 
 /* With a place of a dead producer's, in whose ring a destroyer looks for long. */
-static mproc_queue *new_queue_of_the_dead(void) {
-  mproc_queue *queue = new_queue();
+static mproc_queue *make_queue_of_the_dead(void) {
+  mproc_queue *queue = make_queue();
   check_killed(start_process("ring.filled", put_into_queue, queue, "fork"), SIGKILL);
   return queue;
 }
@@ -312,7 +422,7 @@ static mproc_queue *new_queue_of_the_dead(void) {
 /* Nothing goes that another destroyer looks at. */
 TEST(stopped_when_it_looks_whether_a_queue_is_used) {
   SKIP_WITHOUT_CRASH_POINTS();
-  mproc_queue *queue = new_queue_of_the_dead();
+  mproc_queue *queue = make_queue_of_the_dead();
   mproc_process *stuck = start_process("ring.finished:stop", destroy_queue, queue, "fork");
   await_stop(stuck);
   CHECK_EQ(mproc_queue_destroy(queue), -EBUSY);
@@ -326,7 +436,7 @@ TEST(dies_when_it_looks_whether_a_queue_is_used) {
   SKIP_WITHOUT_CRASH_POINTS();
   mproc_message message;
   FOR_ALL_METHODS(method) {
-    mproc_queue *queue = new_queue_of_the_dead();
+    mproc_queue *queue = make_queue_of_the_dead();
     check_killed(start_process("ring.finished", destroy_queue, queue, method), SIGKILL);
     CHECK_EQ(mproc_queue_put(queue, "text", 4, 0), 0);
     CHECK_EQ(mproc_queue_get_begin(queue, &message, 0), 0);
