@@ -265,6 +265,13 @@ static int count_entries(const mpx_roster *roster) {
   return count;
 }
 
+static bool has_heir(const mpx_roster *roster) {
+  for (const mpx_entry *entry = NULL; (entry = mpx_roster_next(roster, entry));)
+    if (atomic_load(&entry->word) == MPX_HEIR)
+      return true;
+  return false;
+}
+
 static void notify(mproc_condition *condition, int count, int told) {
   CHECK_OK(mproc_condition_acquire(condition, MPROC_FOREVER));
   check_passes(check_condition, condition);
@@ -319,13 +326,15 @@ TEST(condition_with_an_heir) {
   AWAIT(count_entries(&condition->waiters) == 1 && mproc_lock_locked(lock) == 0);
   CHECK_EQ(kill((pid_t)mproc_process_pid(victim), SIGSTOP), 0);
   CHECK(stopped_within(mproc_process_pid(victim), JOIN_MS));
-  notify(condition, 1, 1);
+  CHECK_EQ(pthread_create(&thread, NULL, wait_in_condition, &w), 0);
+  AWAIT(count_entries(&condition->waiters) == 2 && mproc_lock_locked(lock) == 0);
+  CHECK_OK(mproc_condition_acquire(condition, MPROC_FOREVER));
+  CHECK_EQ(mproc_condition_notify(condition, 1), 1); /* the first */
   CHECK_EQ(mproc_process_kill(victim), 0);
   check_killed(victim, SIGKILL);
-  check_passes(check_condition, condition);
-  CHECK_EQ(pthread_create(&thread, NULL, wait_in_condition, &w), 0);
-  for (int64_t end = now_ms() + 200; now_ms() < end; sleep_ms(1)) /* it looks, and is told */
-    check_passes(check_condition, condition);
+  AWAIT(has_heir(&condition->waiters)); /* it has looked, and wants the lock */
+  AWAIT(check_condition(condition) == 0);
+  CHECK_EQ(mproc_condition_release(condition), 0);
   CHECK_EQ(pthread_join(thread, NULL), 0);
   check_passes(check_condition, condition);
   CHECK_EQ(mproc_condition_destroy(condition), 0);
