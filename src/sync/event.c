@@ -41,6 +41,15 @@ int mproc_event_is_set(const mproc_event *event) {
   return r < 0 ? r : (int)(atomic_load(&event->state) & MPX_EVENT_IS_SET);
 }
 
+/* 1: it was set since `first` was read, also if it was destroyed at once: its block stays what it
+ * is for a while. */
+static int look(mproc_event *event, uint32_t first) {
+  uint32_t now = atomic_load(&event->state), kind = atomic_load(&event->object.kind);
+  if (kind != MPX_KIND_EVENT && kind != 0)
+    return MPROC_ECLOSED;
+  return now != first ? 1 : mpx_object_check(event, MPX_KIND_EVENT);
+}
+
 static int wait_for_change(mproc_event *event, int timeout_ms) {
   uint32_t first = atomic_load(&event->state);
   if (first & MPX_EVENT_IS_SET)
@@ -50,15 +59,14 @@ static int wait_for_change(mproc_event *event, int timeout_ms) {
   int64_t deadline = mpx_deadline(mpx_os_now(), timeout_ms);
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&event->notice.turn);
-    uint32_t now = atomic_load(&event->state);
-    if (mpx_object_check(event, MPX_KIND_EVENT) < 0) /* before: what is no event has no state */
-      return MPROC_ECLOSED;
-    if (now != first)
-      return 0;
+    int r = look(event, first);
+    if (r != 0)
+      return r < 0 ? r : 0;
     if (!mpx_turn_sleep(&event->notice.turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the event was not set");
-    if (mpx_object_check(event, MPX_KIND_EVENT) < 0) /* its memory may be anything's */
-      return MPROC_ECLOSED;
+    r = look(event, first); /* before the next mark: its memory may be anything's */
+    if (r != 0)
+      return r < 0 ? r : 0;
   }
 }
 

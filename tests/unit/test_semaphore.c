@@ -295,6 +295,30 @@ TEST(event_in_one_thread) {
 }
 
 /* Set and cleared at once: everybody who waited goes, whoever comes later waits. */
+static int wait_for_a_set(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->go = 1;
+  return mproc_event_wait(b->event, MPROC_FOREVER) != 0;
+}
+
+/* Whoever waited was let go, though the event is gone when it comes to look. */
+EACH_METHOD(event_that_is_set_and_destroyed) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int i = 0; i < 10; i++) {
+    b->go = 0;
+    CHECK_EQ(mproc_event_create(&b->event), 0);
+    mproc_process *waiter = start_by(method, wait_for_a_set, &b, sizeof b);
+    AWAIT(b->go && state_of(mproc_process_pid(waiter)) == 'S');
+    CHECK_EQ(mproc_event_set(b->event), 0);
+    while (mproc_event_destroy(b->event) == -EBUSY)
+      sleep_ms(1);
+    check_exited(waiter, 0);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
 EACH_METHOD(event_lets_all_go) {
   board *b = new_board(0, NULL);
   mproc_process *children[4];
