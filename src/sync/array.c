@@ -63,10 +63,12 @@ int mproc_array_destroy(mproc_array *array) {
   if (has_lock)
     r = mpx_mutex_close(&array->lock->mutex, self);
   if (r == 0)
-    r = mpx_object_destroy(array, MPX_KIND_ARRAY);
+    r = mpx_object_end(array, MPX_KIND_ARRAY);
   if (r < 0)
     return r;
   if (has_lock)
     (void)mpx_object_destroy(array->lock, MPX_KIND_LOCK);
-  return mproc_heap_free(array->items);
+  r = mproc_heap_free(array->items);
+  mpx_object_keep(array); /* last: nobody reads it after that */
+  return r;
 }
