@@ -246,7 +246,8 @@ static void free_pipe(mpx_pipe_block *block) {
 
 /* Whoever puts the 0 there closes the end. */
 static bool takes_closing(mproc_connection *connection) {
-  return atomic_exchange(&connection->object.kind, 0) == MPX_KIND_CONNECTION;
+  uint32_t kind = MPX_KIND_CONNECTION;
+  return atomic_compare_exchange_strong(&connection->object.kind, &kind, 0);
 }
 
 /* Whether the other end is ours to close: its process has ended, and nobody else does so. One that
