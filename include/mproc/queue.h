@@ -7,9 +7,11 @@
  * Death       A message that was put is there. A producer that dies inside put has put nothing, or
  *             all of it. What a consumer that dies has begun to get and not committed (of a
  *             joinable queue: what it has not called task_done for) is there again, and others that
- *             get messages get it within 100 ms. So get_begin and get_commit deliver a message at
- *             least once; plain get delivers it at most once: what it has returned to a consumer
- *             that dies is gone, and what it was about to return is gone, or there again.
+ *             get messages get it within 100 ms; where producers have come round to its place
+ *             meanwhile, behind at most as many messages as the queue has places. So get_begin and
+ *             get_commit deliver a message at least once; plain get delivers it at most once: what
+ *             it has returned to a consumer that dies is gone, and what it was about to return is
+ *             gone, or there again.
  * Order       first in, first out: what one thread has put, each consumer gets in that order. A
  *             message that is there again comes when it is found; so does one that stays because
  *             get could not hand it out.

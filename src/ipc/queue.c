@@ -367,7 +367,11 @@ static int begin_to_destroy(mproc_queue *queue, mpx_thread self) {
     int r = mpx_object_check(queue, MPX_KIND_QUEUE);
     return r < 0 ? r : mpx_fail(-EBUSY, "another thread destroys the queue");
   }
-  return mpx_object_check(queue, MPX_KIND_QUEUE); /* the dead one may have come to the end */
+  int r = mpx_object_check(queue, MPX_KIND_QUEUE); /* the dead one may have come to the end */
+  mpx_thread own = self;
+  if (r < 0) /* its memory may be anything's by now */
+    (void)atomic_compare_exchange_strong(&queue->destroyer, &own, 0);
+  return r;
 }
 
 int mproc_queue_destroy(mproc_queue *queue) {

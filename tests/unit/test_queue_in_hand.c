@@ -121,6 +121,38 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_a_backlog) {
   free_board(b);
 }
 
+static int put_without_end(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  const int number = 1;
+  (void)size;
+  while (mproc_queue_put(b->queue, &number, sizeof number, SOON_MS) == 0)
+    continue;
+  return 0;
+}
+
+/* Producers have passed the place by: it is there again behind what they have put before it. */
+EACH_METHOD(message_in_a_dead_hand_that_was_passed_by) {
+  enum { PLACES = 128 };
+  const int first = 0;
+  const mproc_queue_options options = {.capacity = PLACES};
+  board *b = new_board(&options);
+  CHECK_EQ(mproc_queue_put(b->queue, &first, sizeof first, 0), 0);
+  mproc_process *child = start_by(method, hold_one, &b, sizeof b);
+  AWAIT(b->go);
+  mproc_process *producer = start_by(method, put_without_end, &b, sizeof b);
+  int number = 1, count = 0;
+  for (int i = 0; i < PLACES + PLACES / 2; i++)
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+  kill_child(child);
+  sleep_ms(LOOKS_MS);
+  for (; number != 0 && count <= 2 * PLACES; count++) /* one lap to find it, one to come to it */
+    CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+  CHECK_EQ(number, 0);
+  CHECK_EQ(mproc_queue_close(b->queue), 0);
+  check_exited(producer, 0);
+  free_board(b);
+}
+
 TEST(message_in_hand_for_many_laps) {
   const mproc_queue_options options = {.capacity = 4};
   for (int finish = 0; finish < 3; finish++) {
