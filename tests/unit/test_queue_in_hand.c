@@ -81,19 +81,22 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_for_the_impatient) {
   free_board(b);
 }
 
-static int put_slowly(void *arg, size_t size) {
+/* `how`: ms between two. */
+static int put_until_closed(void *arg, size_t size) {
   board *b = *(board **)arg;
   const int number = 1;
   (void)size;
-  for (int r = 0; r == 0; sleep_ms(30))
-    r = mproc_queue_put(b->queue, &number, sizeof number, 0);
+  while (mproc_queue_put(b->queue, &number, sizeof number, SOON_MS) == 0)
+    if (b->how > 0)
+      sleep_ms(b->how);
   return 0;
 }
 
 /* Each message comes before its consumer has slept long enough to look. */
 EACH_METHOD(message_in_a_dead_hand_is_there_again_in_slow_traffic) {
   board *b = board_of_a_dead_consumer(method);
-  mproc_process *producer = start_by(method, put_slowly, &b, sizeof b);
+  b->how = 30;
+  mproc_process *producer = start_by(method, put_until_closed, &b, sizeof b);
   int number, count = 0;
   do
     CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
@@ -104,7 +107,6 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_slow_traffic) {
   free_board(b);
 }
 
-/* A message in hand keeps one place, and no more: the others are used again and again. */
 /* Nobody ever waits, but many a message takes its consumer long. */
 EACH_METHOD(message_in_a_dead_hand_is_there_again_in_a_backlog) {
   enum { MANY = 64, EACH_MS = 20 };
@@ -121,15 +123,6 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_a_backlog) {
   free_board(b);
 }
 
-static int put_without_end(void *arg, size_t size) {
-  board *b = *(board **)arg;
-  const int number = 1;
-  (void)size;
-  while (mproc_queue_put(b->queue, &number, sizeof number, SOON_MS) == 0)
-    continue;
-  return 0;
-}
-
 /* Producers have passed the place by: it is there again behind what they have put before it. */
 EACH_METHOD(message_in_a_dead_hand_that_was_passed_by) {
   enum { PLACES = 128 };
@@ -139,7 +132,7 @@ EACH_METHOD(message_in_a_dead_hand_that_was_passed_by) {
   CHECK_EQ(mproc_queue_put(b->queue, &first, sizeof first, 0), 0);
   mproc_process *child = start_by(method, hold_one, &b, sizeof b);
   AWAIT(b->go);
-  mproc_process *producer = start_by(method, put_without_end, &b, sizeof b);
+  mproc_process *producer = start_by(method, put_until_closed, &b, sizeof b);
   int number = 1, count = 0;
   for (int i = 0; i < PLACES + PLACES / 2; i++)
     CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
@@ -153,6 +146,7 @@ EACH_METHOD(message_in_a_dead_hand_that_was_passed_by) {
   free_board(b);
 }
 
+/* A message in hand keeps one place, and no more: the others are used again and again. */
 TEST(message_in_hand_for_many_laps) {
   const mproc_queue_options options = {.capacity = 4};
   for (int finish = 0; finish < 3; finish++) {

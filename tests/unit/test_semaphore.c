@@ -294,7 +294,6 @@ TEST(event_in_one_thread) {
   free_board(b);
 }
 
-/* Set and cleared at once: everybody who waited goes, whoever comes later waits. */
 static int wait_for_a_set(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;
@@ -319,6 +318,7 @@ EACH_METHOD(event_that_is_set_and_destroyed) {
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
+/* Set and cleared at once: everybody who waited goes, whoever comes later waits. */
 EACH_METHOD(event_lets_all_go) {
   board *b = new_board(0, NULL);
   mproc_process *children[4];
