@@ -96,16 +96,9 @@ static int count_waiting(mproc_barrier *barrier) {
 }
 
 static int lock(mproc_barrier *barrier, mpx_thread self, int64_t deadline) {
-  int r = mpx_guard_lock(&barrier->guard, self, deadline);
+  int r = mpx_guard_lock_of(barrier, MPX_KIND_BARRIER, &barrier->guard, self, deadline);
   if (r < 0)
     return r;
-  if (r == MPROC_OWNER_DIED) {
-    int ended = mpx_object_check(barrier, MPX_KIND_BARRIER);
-    if (ended < 0) { /* he died destroying it: nobody comes in any more */
-      mpx_guard_close(&barrier->guard);
-      return ended;
-    }
-  }
   settle(barrier);
   if (r == MPROC_OWNER_DIED) { /* some may have one number twice: the last gives new ones */
     (void)count_waiting(barrier);

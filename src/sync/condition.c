@@ -90,13 +90,8 @@ static int enter_held(mproc_condition *condition, mpx_thread *ret_self) {
 
 /* 0, or as mpx_guard_lock; what a dead one left needs no repair. */
 static int lock_guard(mproc_condition *condition, mpx_thread self, int64_t deadline) {
-  int r = mpx_guard_lock(&condition->guard, self, deadline);
-  if (r != MPROC_OWNER_DIED)
-    return r;
-  r = mpx_object_check(condition, MPX_KIND_CONDITION);
-  if (r < 0) /* he died destroying it: nobody comes in any more */
-    mpx_guard_close(&condition->guard);
-  return r;
+  int r = mpx_guard_lock_of(condition, MPX_KIND_CONDITION, &condition->guard, self, deadline);
+  return r < 0 ? r : 0;
 }
 
 /* ---- telling --------------------------------------------------------------------------------- */

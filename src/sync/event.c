@@ -41,13 +41,16 @@ int mproc_event_is_set(const mproc_event *event) {
   return r < 0 ? r : (int)(atomic_load(&event->state) & MPX_EVENT_IS_SET);
 }
 
-/* 1: it was set since `first` was read, also if it was destroyed at once: its block stays what it
- * is for a while. */
+/* 0: it was set since `first` was read, also if it was destroyed at once: its block stays what it
+ * is for a while. -EAGAIN: it was not. */
 static int look(mproc_event *event, uint32_t first) {
   uint32_t now = atomic_load(&event->state), kind = atomic_load(&event->object.kind);
   if (kind != MPX_KIND_EVENT && kind != 0)
     return MPROC_ECLOSED;
-  return now != first ? 1 : mpx_object_check(event, MPX_KIND_EVENT);
+  if (now != first)
+    return 0;
+  int r = mpx_object_check(event, MPX_KIND_EVENT);
+  return r < 0 ? r : -EAGAIN;
 }
 
 static int wait_for_change(mproc_event *event, int timeout_ms) {
@@ -60,13 +63,13 @@ static int wait_for_change(mproc_event *event, int timeout_ms) {
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&event->notice.turn);
     int r = look(event, first);
-    if (r != 0)
-      return r < 0 ? r : 0;
+    if (r != -EAGAIN)
+      return r;
     if (!mpx_turn_sleep(&event->notice.turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the event was not set");
     r = look(event, first); /* before the next mark: its memory may be anything's */
-    if (r != 0)
-      return r < 0 ? r : 0;
+    if (r != -EAGAIN)
+      return r;
   }
 }
 

@@ -12,6 +12,11 @@
  * thread is stopped inside of the object; says so. MPROC_ECLOSED: the object was destroyed. */
 int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline);
 
+/* The same of an object where who comes in waits: if the guard's owner died destroying it, nobody
+ * comes in any more. */
+int mpx_guard_lock_of(const void *object, mpx_kind kind, mpx_mutex *guard, mpx_thread self,
+                      int64_t deadline);
+
 /* For those who can do without: as above, waits for no living thread and says nothing. */
 int mpx_guard_try(mpx_mutex *guard, mpx_thread self);
 

@@ -201,6 +201,15 @@ int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline) {
                   "go on or be killed first");
 }
 
+int mpx_guard_lock_of(const void *object, mpx_kind kind, mpx_mutex *guard, mpx_thread self,
+                      int64_t deadline) {
+  int r = mpx_guard_lock(guard, self, deadline);
+  int ended = r == MPROC_OWNER_DIED ? mpx_object_check(object, kind) : 0;
+  if (ended < 0)
+    mpx_guard_close(guard);
+  return ended < 0 ? ended : r;
+}
+
 int mpx_guard_try(mpx_mutex *guard, mpx_thread self) {
   return repaired(guard, mpx_mutex_lock_until(guard, self, 0));
 }
