@@ -186,10 +186,5 @@ int mproc_semaphore_destroy(mproc_semaphore *semaphore) {
     if (owner && !mpx_thread_is_dead(mpx_family_header(), owner))
       return mpx_fail(-EBUSY, "somebody has a permit of the semaphore");
   }
-  r = mpx_object_end(semaphore, MPX_KIND_SEMAPHORE);
-  if (r < 0)
-    return r;
-  mpx_turn_next(&semaphore->turn, MPX_TURN_ALL); /* who came since we looked */
-  mpx_object_keep(semaphore);
-  return 0;
+  return mpx_turn_destroy(semaphore, MPX_KIND_SEMAPHORE, &semaphore->turn);
 }

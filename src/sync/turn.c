@@ -33,3 +33,12 @@ bool mpx_turn_has_sleepers(mpx_turn *turn) {
   }
   return true;
 }
+
+int mpx_turn_destroy(void *object, mpx_kind kind, mpx_turn *turn) {
+  int r = mpx_object_end(object, kind);
+  if (r < 0)
+    return r;
+  mpx_turn_next(turn, MPX_TURN_ALL);
+  mpx_object_keep(object);
+  return 0;
+}

@@ -12,6 +12,7 @@
 #ifndef MPX_SYNC_TURN_H
 #define MPX_SYNC_TURN_H
 
+#include "sync/object.h"
 #include "sync/sleep.h"
 
 enum { MPX_TURN_WAITED = 1, MPX_TURN_STEP = 2, MPX_TURN_ALL = INT32_MAX };
@@ -57,5 +58,8 @@ static inline void mpx_turn_next(mpx_turn *turn, int count) {
   atomic_thread_fence(memory_order_seq_cst);
   mpx_turn_tell(turn, count);
 }
+
+/* As mpx_object_destroy; who has come since mpx_turn_has_sleepers said no is told. */
+int mpx_turn_destroy(void *object, mpx_kind kind, mpx_turn *turn);
 
 #endif

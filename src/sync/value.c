@@ -224,10 +224,5 @@ int mproc_value_destroy(mproc_value *value) {
     return r;
   if (mpx_turn_has_sleepers(&value->turn))
     return mpx_fail(-EBUSY, "somebody waits for the value");
-  r = mpx_object_end(value, MPX_KIND_VALUE);
-  if (r < 0)
-    return r;
-  mpx_turn_next(&value->turn, MPX_TURN_ALL); /* who came since we looked */
-  mpx_object_keep(value);
-  return 0;
+  return mpx_turn_destroy(value, MPX_KIND_VALUE, &value->turn);
 }
