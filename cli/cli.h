@@ -1,4 +1,5 @@
-/* What the parts of the command share. Exit statuses: 0 done, 1 failed, 2 used wrongly. */
+/* What the parts of the command share. Exit statuses: 0 done, 1 failed, 2 used wrongly; those of
+ * `mproc map` are in map.h. */
 #ifndef MPROC_CLI_H
 #define MPROC_CLI_H
 
@@ -19,6 +20,7 @@ typedef struct cli_command {
 extern const cli_command cli_commands[];
 
 int cli_methods(int argc, char **argv);
+int cli_map(int argc, char **argv);
 int cli_help(int argc, char **argv);
 
 /* NULL when there is none of this name. */

@@ -5,6 +5,51 @@
 #include <signal.h>
 #include <string.h>
 
+static const char map_help[] =
+    "Usage: mproc map [OPTION]... LIBRARY:FUNCTION [INPUT]...\n"
+    "       mproc map [OPTION]... -- COMMAND [ARGUMENT]... [::: INPUT...]\n"
+    "       mproc map --check LIBRARY:FUNCTION\n"
+    "\n"
+    "Runs a function of a library, or a command, once for each input, in worker\n"
+    "processes. Inputs are arguments, lines of a file, or lines of standard input.\n"
+    "Results come in the order of the inputs, and never mixed.\n"
+    "\n"
+    "Inputs:\n"
+    "  -a, --arg-file FILE    lines of FILE instead of standard input\n"
+    "  -0, --null             inputs end with a NUL byte, not with a line\n"
+    "\n"
+    "Workers:\n"
+    "  -j, --jobs N           so many at a time, or N% of the CPUs; one per CPU\n"
+    "  --start-method METHOD  fork, spawn or forkserver\n"
+    "  --timeout TIME         ends an input that takes longer: 10, 0.5s, 3m, 2h\n"
+    "  --memory SIZE          ends an input that needs more: 500M, 2G\n"
+    "  --retries N            tries an input that failed N more times\n"
+    "  --halt WHEN            never; [soon,|now,]fail=N or N%; success=N; done=N\n"
+    "  --shell                the command is a line for /bin/sh; inputs are quoted\n"
+    "\n"
+    "Output:\n"
+    "  -k, --ordered          in the order of the inputs (the default)\n"
+    "  --unordered            as results come\n"
+    "  --raw                  results of a function without a newline behind each\n"
+    "  --json                 a JSON object a line for each input\n"
+    "  --dry-run              prints what would run, and runs nothing\n"
+    "  --progress             a line on the terminal: bar, rate, time left\n"
+    "  --stats                figures at the end, on standard error\n"
+    "\n"
+    "Log:\n"
+    "  --joblog FILE          a table of what was run, as GNU parallel writes it\n"
+    "  --resume               skips what the joblog has\n"
+    "\n"
+    "  --check                says whether the function is one for mproc map\n"
+    "  -h, --help             print this text\n"
+    "\n"
+    "In a command {} is the input, {.} without its extension, {/} its last part,\n"
+    "{//} its folder, {/.} its last part without extension, {#} its number. Without\n"
+    "any of them the input is the last argument.\n"
+    "\n"
+    "Exit status: the number of inputs that failed, 101 for more than 100, 255 for\n"
+    "another error; with --halt that of the input that halted it; 130 after Ctrl-C.\n";
+
 const cli_command cli_commands[] = {
     {"methods", "list the start methods of this system",
      "Usage: mproc methods [--json]\n"
@@ -19,6 +64,7 @@ const cli_command cli_commands[] = {
      "Environment:\n"
      "  MPROC_START_METHOD  the default start method, instead of the system's\n",
      cli_methods},
+    {"map", "run a function or a command over many inputs", map_help, cli_map},
     {"help", "explain a command",
      "Usage: mproc help [COMMAND]\n"
      "\n"

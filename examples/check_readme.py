@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that the README's first program is 01_hello.c and that its output is the one tested.
+"""Checks that the README's first program is an example and that its output is the one tested.
 
 Usage: check_readme.py README EXAMPLE
 """
@@ -11,6 +11,6 @@ comment, program = open(sys.argv[2], encoding="utf-8").read().split("*/\n", 1)
 output = "".join(f"{line}\n" for line in re.findall(r"^ \*   (.*)$", comment, re.MULTILINE))
 blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
 if blocks[0] != ("c", program):
-    sys.exit("the README's first program is not examples/01_hello.c")
+    sys.exit(f"the README's first program is not {sys.argv[2]}")
 if not blocks[1][1].endswith(output):
-    sys.exit("the README's first output is not that of examples/01_hello.c")
+    sys.exit(f"the README's first output is not that of {sys.argv[2]}")

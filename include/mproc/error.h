@@ -40,10 +40,12 @@
   X(ESTATUS_UNKNOWN, -4075, "the process ended, but another part of the program took its status")  \
   X(EPRELOAD, -4074, "a preload function of the forkserver failed")                                \
   X(ESERVER, -4073, "the forkserver died again and again")                                         \
-  X(EBROKEN, -4072, "the barrier is broken")
+  X(EBROKEN, -4072, "the barrier is broken")                                                       \
+  X(ETASK, -4071, "the task failed")                                                               \
+  X(EPOOL, -4070, "the pool is broken: no worker comes up")
 
 #define MPROC_ERROR_ENUM(name, value, text) MPROC_##name = (value),
-enum mproc_error { MPROC_ERROR_MAP(MPROC_ERROR_ENUM) MPROC_ERROR_LAST = -4071 };
+enum mproc_error { MPROC_ERROR_MAP(MPROC_ERROR_ENUM) MPROC_ERROR_LAST = -4069 };
 #undef MPROC_ERROR_ENUM
 
 #ifdef __cplusplus

@@ -19,6 +19,15 @@
 #define MPROC_API
 #endif
 
+/* What a program or a plugin of the user's exports. */
+#if defined(_WIN32)
+#define MPROC_EXPORT __declspec(dllexport)
+#elif defined(__GNUC__)
+#define MPROC_EXPORT __attribute__((visibility("default")))
+#else
+#define MPROC_EXPORT
+#endif
+
 #if defined(__GNUC__)
 #define MPROC_NODISCARD __attribute__((warn_unused_result))
 #define MPROC_PRINTF(text, first) __attribute__((format(printf, text, first)))

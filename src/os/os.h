@@ -71,6 +71,14 @@ typedef struct mpx_poll_item {
  * is left out: neither ready nor invalid. */
 int mpx_os_poll(mpx_poll_item *items, size_t count, int64_t deadline_ns);
 
+/* A file without a name that everybody appends to, to be a standard stream; see spool_tail. */
+int mpx_os_spool_create(mproc_handle *ret_spool);
+int64_t mpx_os_spool_size(mproc_handle spool);
+/* The last bytes written since it had `from` bytes, at most `capacity`; returns how many. */
+int64_t mpx_os_spool_tail(mproc_handle spool, int64_t from, void *data, size_t capacity);
+/* What is in it goes; who appends goes on at the start. */
+int mpx_os_spool_clear(mproc_handle spool);
+
 /* ---- a channel that carries handles ---------------------------------------------------------- */
 
 /* Two connected ends; messages keep their bounds. */
@@ -262,6 +270,16 @@ uint64_t mpx_os_memory_headroom(void);
 /* CPUs by affinity and by cgroup quota, rounded up; at least 1. */
 int mpx_os_cpu_count(void);
 
+/* Bytes of private memory that a process has written to: what is shared, or a file's, is not
+ * counted. -ESRCH, -ENOSYS. */
+int mpx_os_memory_use(int64_t pid, uint64_t *ret_bytes);
+/* From here on this process gets at most `bytes` of private memory more than it has; what asks for
+ * more fails. */
+int mpx_os_limit_memory(uint64_t bytes);
+/* How many processes the system has killed for their memory in this process's cgroup. -ENOSYS:
+ * nobody can tell. Reads a file. */
+int64_t mpx_os_oom_kills(void);
+
 /* ---- this process ---------------------------------------------------------------------------- */
 
 int64_t mpx_os_pid(void);
@@ -321,6 +339,9 @@ bool mpx_os_module_find(const mpx_module_id *id, bool is_main, uintptr_t *ret_ba
 /* Finds a loaded module with this identity, else loads `path`; says why not.
  * MPROC_ENOMODULE: no such file or not loadable; MPROC_EMISMATCH: a file with another identity. */
 int mpx_os_module_load(const char *path, const mpx_module_id *id, mpx_module *ret_module);
+/* How often a module was unloaded from this process; while it is the same, an address of a function
+ * is the same function. 0 where nobody can tell. */
+uint64_t mpx_os_module_unloads(void);
 /* What to execute to run this very program again: a path that stays the same file when the program
  * is replaced on disk, where there is one. */
 int mpx_os_self_executable(char path[MPX_OS_PATH_SIZE]);
@@ -496,6 +517,16 @@ int mpx_os_exit_of_stranger(int64_t pid, mproc_handle pidfd, mpx_exit *ret_exit)
 /* The parent's death ends this process, or no longer does. [child] */
 int mpx_os_die_with_parent(int64_t parent_pid, bool yes);
 
+/* Which signals a thread holds back. */
+typedef struct mpx_signal_mask {
+  uint64_t words[16];
+} mpx_signal_mask;
+/* The calling thread holds back all signals, so that no handler runs in it; stores what it held
+ * before. */
+void mpx_os_signals_hold(mpx_signal_mask *ret_mask);
+/* [child] */
+void mpx_os_signals_restore(const mpx_signal_mask *mask);
+
 /* Marks every handle but the standard streams and those listed as not passing on an exec.
  * [child] */
 int mpx_os_keep_only(const mproc_handle *keep, size_t count);
@@ -523,6 +554,9 @@ void mpx_os_detach(void);
 bool mpx_os_process_is_alive(int64_t pid, int64_t start_time);
 /* Whether a process is stopped, by a signal or a debugger. */
 bool mpx_os_process_is_stopped(int64_t pid);
+/* Whether a process has begun to end, so that it will run nothing more; true where nobody can
+ * tell. */
+bool mpx_os_process_is_ending(int64_t pid);
 /* Whether there is a file that this process may execute. */
 bool mpx_os_is_executable(const char *path);
 /* A sentinel that is readable for ever: of a process that is gone. */

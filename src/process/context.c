@@ -74,6 +74,13 @@ fail:
   return r;
 }
 
+void mpx_context_share_server(mproc_context *context, const mproc_context *other) {
+  mpx_server_ref(other->server);
+  if (context->server)
+    mpx_server_unref(context->server);
+  context->server = other->server;
+}
+
 void mproc_context_destroy(mproc_context *context) {
   const mproc_context *end = built_in + sizeof built_in / sizeof built_in[0];
   if (!context || (context >= built_in && context < end))

@@ -12,4 +12,7 @@ struct mproc_context {
   struct mpx_server *server; /* NULL: the default one */
 };
 
+/* `context`, just made, uses the forkserver of the other one. */
+void mpx_context_share_server(mproc_context *context, const mproc_context *other);
+
 #endif

@@ -1,5 +1,7 @@
 #include "process/process.h"
 
+#include "process/exit_hook.h"
+
 #include <errno.h>
 
 /* How long the daemon children, all together, may take to tidy up after the polite request. Python
@@ -32,7 +34,15 @@ static void join_child(mproc_process *process, void *user) {
     (void)mproc_process_join(process, MPROC_FOREVER);
 }
 
+static void (*_Atomic pools_hook)(void);
+
+void mpx_exit_set_pools_hook(void (*hook)(void)) {
+  pools_hook = hook;
+}
+
 void mpx_exit_children(void) {
+  if (pools_hook)
+    pools_hook();
   int64_t deadline = mpx_deadline(mpx_os_now(), GRACE_MS);
   (void)mpx_registry_visit(terminate_daemon, NULL);
   (void)mpx_registry_visit(end_daemon, &deadline);

@@ -116,6 +116,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   next_file = data;
   FUZZ_CHECK(mpx_cgroup_cpus("") >= 0);
   next_file = data;
+  FUZZ_CHECK(mpx_cgroup_oom_kills("") >= -ENOSYS);
+  next_file = data;
   read_alone(NULL);
   next_file = data;
   read_alone("memory");
@@ -160,7 +162,11 @@ static void fuzz_make_seeds(void) {
                              "100000\n";
   fuzz_add_seed(unified, sizeof unified);
   fuzz_add_seed(version1, sizeof version1);
+  static const char kills[] = "0::/\n\0"
+                              "35 25 0:29 / /cg rw - cgroup2 cgroup2 rw\n\0"
+                              "low 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 0\n";
   fuzz_add_seed(cpus, sizeof cpus);
+  fuzz_add_seed(kills, sizeof kills);
   for (size_t length = MPX_OS_PATH_SIZE - 1; length < MPX_OS_PATH_SIZE + 2; length++)
     for (int field = 0; field < 4; field++)
       add_long_paths(length, field);

@@ -186,7 +186,7 @@ def check_crash_points(root):
                 points[name] = f"{path}:{number}"
     tested = set()
     for _, text in sources(root, "tests/crash"):
-        tested |= set(re.findall(r'"([^"]+)"', text))
+        tested |= set(re.findall(r'"([^"\n]*)"', text))
     tested = {name.split(":")[0] for name in tested}
     for name, place in points.items():
         if name not in tested:

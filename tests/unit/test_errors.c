@@ -139,6 +139,37 @@ static void provoke_EBROKEN(void) {
   CHECK_EQ(mproc_barrier_destroy(barrier), 0);
 }
 
+static int fail_task(mproc_task *task, const void *input, size_t size) {
+  (void)input;
+  (void)size;
+  return mproc_task_fail(task, -EIO, "no luck");
+}
+
+static int fail_to_begin(void *arg, size_t size, void **ret_state) {
+  (void)arg;
+  (void)size;
+  (void)ret_state;
+  return -EIO;
+}
+
+static void provoke_ETASK(void) {
+  mproc_pool *pool;
+  CHECK_EQ(mproc_pool_create(&pool, NULL), 0);
+  int r = mproc_pool_apply(pool, fail_task, NULL, 0, NULL, 0, NULL, NULL);
+  check_said(r, MPROC_ETASK, "no luck", "returned");
+  CHECK_EQ(mproc_pool_destroy(pool), 0);
+}
+
+static void provoke_EPOOL(void) {
+  const mproc_pool_options options = {.workers = 1, .initializer = fail_to_begin};
+  mproc_pool *pool;
+  CHECK_EQ(mproc_pool_create(&pool, &options), 0);
+  AWAIT(mproc_pool_apply_async(pool, fail_task, NULL, 0, NULL, NULL) == MPROC_EPOOL);
+  int r = mproc_pool_apply_async(pool, fail_task, NULL, 0, NULL, NULL);
+  check_said(r, MPROC_EPOOL, "initializer", strerror(EIO));
+  CHECK_EQ(mproc_pool_destroy(pool), 0);
+}
+
 static void provoke_ESTARTED(void) {
   const int code = 3;
   mproc_process *process = start_by("fork", return_code, &code, sizeof code);

@@ -1,4 +1,4 @@
-/* Limits of control groups, read from recorded files. */
+/* Limits and figures of control groups, read from recorded files. */
 #include "harness.h"
 
 #include "os/linux/cgroup.h"
@@ -153,6 +153,42 @@ TEST(mount_point_with_spaces) {
   put("/my groups/a/memory.max", "77\n");
   CHECK_EQ(mpx_cgroup_memory_limit(root), 77);
   end();
+}
+
+TEST(version_2_kills_of_the_nearest_group_that_counts) {
+  begin("0::/a/b\n", unified);
+  put("/sys/fs/cgroup/a/b/memory.max", "max\n");
+  CHECK_EQ(mpx_cgroup_oom_kills(root), -ENOSYS);
+  put("/sys/fs/cgroup/a/memory.events",
+      "low 1\nhigh 2\nmax 300\noom 4\noom_kill 5\noom_group_kill 6\n");
+  CHECK_EQ(mpx_cgroup_oom_kills(root), 5);
+  put("/sys/fs/cgroup/a/b/memory.events", "low 0\noom 1\noom_kill 0\noom_group_kill 1\n");
+  CHECK_EQ(mpx_cgroup_oom_kills(root), 0);
+  end();
+}
+
+TEST(version_1_kills_of_the_group_itself) {
+  begin("5:memory:/jobs/7\n0::/x\n", version1);
+  put("/sys/fs/cgroup/memory/jobs/memory.oom_control",
+      "oom_kill_disable 1\nunder_oom 0\noom_kill 7\n");
+  put("/sys/fs/cgroup/memory/jobs/7/memory.oom_control",
+      "oom_kill_disable 1\nunder_oom 2\noom_kill 3\n");
+  CHECK_EQ(mpx_cgroup_oom_kills(root), 3);
+  end();
+}
+
+TEST(kills_that_nobody_counts) {
+  static const char *const texts[] = {"oom_kill_disable 1\nunder_oom 0\n", "oom_kill\n",
+                                      "oom_kill x\n", "oom_kill 18446744073709551615\n",
+                                      "xoom_kill 5\n"};
+  root = "/nonexistent";
+  CHECK_EQ(mpx_cgroup_oom_kills(root), -ENOSYS);
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+    begin("5:memory:/\n", version1);
+    put("/sys/fs/cgroup/memory/memory.oom_control", texts[i]);
+    CHECK_EQ(mpx_cgroup_oom_kills(root), -ENOSYS);
+    end();
+  }
 }
 
 TEST(nothing_readable_is_no_limit) {

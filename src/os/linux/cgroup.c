@@ -197,26 +197,27 @@ static void visit_limit(hierarchy *at, void *data) {
     *least = limit;
 }
 
-static uint64_t read_statistic(const char *text, const char *name) {
+static bool find_statistic(const char *text, const char *name, uint64_t *ret_value) {
   size_t length = strlen(name);
   for (const char *line = text; line; line = strchr(line, '\n')) {
-    uint64_t value;
     if (*line == '\n')
       line++;
-    if (strncmp(line, name, length) == 0 && sscanf(line + length, " %" SCNu64, &value) == 1)
-      return value;
+    if (strncmp(line, name, length) == 0 && sscanf(line + length, " %" SCNu64, ret_value) == 1)
+      return true;
   }
-  return 0;
+  return false;
 }
 
 /* Clean or dirty, pages of files give way to memory; those of shared memory are not among them. */
 static uint64_t reclaimable(hierarchy *at) {
   static const char *const names[2][2] = {{"total_inactive_file ", "total_active_file "},
                                           {"inactive_file ", "active_file "}};
+  uint64_t inactive = 0, active = 0;
   if (!read_text(at, "memory.stat"))
     return 0;
-  return read_statistic(at->text, names[is_version2(at)][0]) +
-         read_statistic(at->text, names[is_version2(at)][1]);
+  (void)find_statistic(at->text, names[is_version2(at)][0], &inactive);
+  (void)find_statistic(at->text, names[is_version2(at)][1], &active);
+  return inactive + active;
 }
 
 static void visit_headroom(hierarchy *at, void *data) {
@@ -244,6 +245,21 @@ uint64_t mpx_cgroup_memory_headroom(const char *root) {
   uint64_t least = NO_LIMIT;
   walk_both(root, "memory", visit_headroom, &least);
   return least;
+}
+
+/* The first folder with the file: a group without one is charged to the nearest above that has. */
+static void visit_oom_kills(hierarchy *at, void *data) {
+  int64_t *found = data;
+  uint64_t kills;
+  if (*found < 0 && read_text(at, is_version2(at) ? "memory.events" : "memory.oom_control") &&
+      find_statistic(at->text, "oom_kill ", &kills) && kills <= INT64_MAX)
+    *found = (int64_t)kills;
+}
+
+int64_t mpx_cgroup_oom_kills(const char *root) {
+  int64_t found = -ENOSYS;
+  walk_both(root, "memory", visit_oom_kills, &found);
+  return found;
 }
 
 static void visit_cpus(hierarchy *at, void *data) {

@@ -1,4 +1,4 @@
-/* Limits of the control group this process is in, version 1, 2 or both, along the whole path of
+/* What the control group this process is in says, version 1, 2 or both, along the whole path of
  * parents. `root` is put before every path: "" for the real system, a folder of recorded files for
  * a test. */
 #ifndef MPX_OS_LINUX_CGROUP_H
@@ -12,6 +12,9 @@ uint64_t mpx_cgroup_memory_limit(const char *root);
 /* Smallest distance to a limit; what the system can take back from its page cache counts as
  * free. */
 uint64_t mpx_cgroup_memory_headroom(const char *root);
+
+/* Processes of the group that were killed for its memory or the machine's. -ENOSYS. */
+int64_t mpx_cgroup_oom_kills(const char *root);
 
 /* CPUs by the smallest quota, rounded up; 0 without one. */
 int mpx_cgroup_cpus(const char *root);

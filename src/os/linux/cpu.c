@@ -48,3 +48,7 @@ uint64_t mpx_os_memory_limit(void) {
 uint64_t mpx_os_memory_headroom(void) {
   return mpx_cgroup_memory_headroom("");
 }
+
+int64_t mpx_os_oom_kills(void) {
+  return mpx_cgroup_oom_kills("");
+}

@@ -2,9 +2,11 @@
 #include "os/linux/module_list.h"
 
 #include "os/linux/kernel.h"
+#include "os/os.h"
 #include "os/posix/pin.h"
 
 #include <dlfcn.h>
+#include <stddef.h>
 #include <sys/auxv.h>
 
 typedef struct search {
@@ -53,6 +55,20 @@ bool mpx_loaded_at(size_t index, mpx_loaded *ret_loaded) {
 bool mpx_loaded_holding(const void *address, mpx_loaded *ret_loaded) {
   search wanted = {.address = address, .found = ret_loaded};
   return address && dl_iterate_phdr(visit, &wanted) == 1;
+}
+
+static int visit_first(struct dl_phdr_info *info, size_t size, void *data) {
+  uint64_t *unloads = data;
+  if (size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof info->dlpi_subs)
+    *unloads = info->dlpi_subs;
+  return 1;
+}
+
+/* musl unloads nothing and says 0. */
+uint64_t mpx_os_module_unloads(void) {
+  uint64_t unloads = 0;
+  (void)dl_iterate_phdr(visit_first, &unloads);
+  return unloads;
 }
 
 void mpx_pin_module(const void *address) {

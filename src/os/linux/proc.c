@@ -28,14 +28,40 @@ static int parse_exit_status(const char *rest) {
 int mpx_proc_parse_stat(const char *text, mpx_proc_stat *ret_stat) {
   const char *rest = strrchr(text, ')');
   mpx_proc_stat stat;
-  /* Fields 3; 4 to 19; 20; 21; 22. */
+  /* Fields 3; 4 to 8; 9; 10 to 19; 20; 21; 22. */
   if (!rest ||
       sscanf(rest + 1,
-             " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d %*s %" SCNd64,
-             &stat.state, &stat.threads, &stat.start_time) != 3)
+             " %c %*s %*s %*s %*s %*s %u %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d %*s %" SCNd64,
+             &stat.state, &stat.flags, &stat.threads, &stat.start_time) != 4)
     return -EBADMSG;
   stat.exit_status = parse_exit_status(rest);
   *ret_stat = stat;
+  return 0;
+}
+
+int mpx_proc_parse_kib(const char *text, const char *name, uint64_t *ret_bytes) {
+  size_t length = strlen(name);
+  for (const char *line = text; line; line = strchr(line, '\n')) {
+    uint64_t kib;
+    if (*line == '\n')
+      line++;
+    if (strncmp(line, name, length) != 0 || line[length] != ':' ||
+        sscanf(line + length + 1, "%" SCNu64, &kib) != 1 || kib > UINT64_MAX / 1024)
+      continue;
+    *ret_bytes = kib * 1024;
+    return 0;
+  }
+  return -ENOENT;
+}
+
+/* What was swapped out was written to as well. */
+int mpx_proc_parse_memory_use(const char *text, uint64_t *ret_bytes) {
+  uint64_t resident, swapped = 0;
+  int r = mpx_proc_parse_kib(text, "RssAnon", &resident);
+  if (r < 0)
+    return r;
+  (void)mpx_proc_parse_kib(text, "VmSwap", &swapped);
+  *ret_bytes = resident + swapped;
   return 0;
 }
 
@@ -52,18 +78,24 @@ static bool has_our_numbers(void) {
   return readlink("/proc/self", text, sizeof text) == size && memcmp(own, text, (size_t)size) == 0;
 }
 
-/* -ESRCH: no such process. -ENOSYS: nobody can tell. */
-static int read_stat(int64_t pid, mpx_proc_stat *ret_stat) {
-  char path[64], text[1024];
+int64_t mpx_proc_read(int64_t pid, const char *file, char *text, size_t size) {
+  char path[64];
   bool is_self = pid == getpid();
-  (void)snprintf(path, sizeof path, is_self ? "/proc/self/stat" : "/proc/%" PRId64 "/stat", pid);
-  int64_t r = is_self || has_our_numbers() ? mpx_os_read_file(path, text, sizeof text) : -ENOENT;
+  if (is_self)
+    (void)snprintf(path, sizeof path, "/proc/self/%s", file);
+  else
+    (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/%s", pid, file);
+  int64_t r = is_self || has_our_numbers() ? mpx_os_read_file(path, text, size) : -ENOENT;
   if (r == -ESRCH || (r == -ENOENT && access("/proc/self/stat", R_OK) == 0)) {
     /* /proc may be mounted to hide the processes of other users. */
     return kill((pid_t)pid, 0) < 0 && errno == ESRCH ? -ESRCH : -ENOSYS;
   }
-  if (r == -ENOENT)
-    return -ENOSYS;
+  return r == -ENOENT ? -ENOSYS : r;
+}
+
+static int read_stat(int64_t pid, mpx_proc_stat *ret_stat) {
+  char text[1024];
+  int64_t r = mpx_proc_read(pid, "stat", text, sizeof text);
   return r < 0 ? (int)r : mpx_proc_parse_stat(text, ret_stat);
 }
 
@@ -96,6 +128,14 @@ bool mpx_os_process_is_alive(int64_t pid, int64_t start_time) {
 bool mpx_os_process_is_stopped(int64_t pid) {
   mpx_proc_stat stopped;
   return read_stat(pid, &stopped) == 0 && (stopped.state == 'T' || stopped.state == 't');
+}
+
+/* PF_EXITING, PF_DUMPCORE, PF_SIGNALED of the kernel. */
+bool mpx_os_process_is_ending(int64_t pid) {
+  enum { ENDING = 0x4 | 0x200 | 0x400 };
+  mpx_proc_stat stat;
+  return read_stat(pid, &stat) < 0 || stat.state == 'Z' || stat.state == 'X' ||
+         (stat.flags & ENDING) != 0;
 }
 
 int mpx_proc_zombie_status(int64_t pid, int *ret_status) {

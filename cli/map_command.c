@@ -1,0 +1,315 @@
+/* What a worker does for one input of a command: runs it in a process group of its own, takes what
+ * it writes, and ends it when it is too long or too large. */
+#define _GNU_SOURCE /* pipe2, vfork, syscall */
+
+#include "map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+  READ_BYTES = 1 << 16,
+  FIRST_LOOK_MS = 5, /* most commands are over by then, and cost no pidfd */
+  LOOK_MS = 100,
+  MEMORY_LOOK_MS = 20,
+  GRACE_MS = 1000, /* between SIGTERM and SIGKILL */
+  SIGNALS = 64
+};
+
+enum { OUT, ERRORS, ENDED, ITEM_COUNT };
+
+typedef struct run {
+  map_record *record;
+  mproc_task *task;
+  char **argv; /* argv[-1] is the program */
+  map_buffer bytes[2];
+  struct pollfd items[ITEM_COUNT]; /* -1: closed, or never opened */
+  pid_t pid;
+  int64_t deadline_ns; /* INT64_MAX: none */
+  int64_t look_ns;     /* when memory is looked at next */
+  int64_t kill_ns;     /* when SIGTERM was not enough */
+  map_end end;
+} run;
+
+static void reset_signals(uint64_t ignored) {
+  for (int number = 1; number < SIGNALS; number++) {
+    struct sigaction action = {.sa_handler = ignored >> number & 1 ? SIG_IGN : SIG_DFL};
+    if (number != SIGKILL && number != SIGSTOP)
+      (void)sigaction(number, &action, NULL);
+  }
+}
+
+/* Runs in the child, on memory of the worker: only system calls, no stores but `*error` and the
+ * record. Signals are blocked until no handler of ours is left. */
+static _Noreturn void become(const run *r, int out, int errors, uint64_t ignored,
+                             volatile int *error) {
+  sigset_t none;
+  (void)setpgid(0, 0);
+  /* before the command runs, so that there is none that nobody could kill; relaxed: who kills looks
+   * at it again after the pool has ended */
+  atomic_store_explicit(&r->record->group, (int64_t)getpid(), memory_order_relaxed);
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+  reset_signals(ignored);
+  sigemptyset(&none);
+  if (dup2(out, STDOUT_FILENO) >= 0 && dup2(errors, STDERR_FILENO) >= 0 &&
+      sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+    execvp(r->argv[-1], r->argv);
+  *error = errno;
+  _exit(127);
+}
+
+/* 0, or an errno value. */
+static int start(run *r, int out, int errors) {
+  volatile int error = 0;
+  uint64_t ignored = map_worker_setup()->ignored;
+  sigset_t all, mask;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &mask);
+  /* not posix_spawn(): it cannot make the command die with its worker */
+  pid_t pid = vfork(); /* NOLINT */
+  if (pid == 0)
+    become(r, out, errors, ignored, &error); /* NOLINT: it is made for that */
+  int failure = pid < 0 ? errno : error;
+  pthread_sigmask(SIG_SETMASK, &mask, NULL);
+  if (pid > 0 && failure) {
+    (void)waitpid(pid, NULL, 0);
+    atomic_store_explicit(&r->record->group, 0, memory_order_relaxed);
+  }
+  r->pid = pid;
+  return failure;
+}
+
+static int begin(run *r) {
+  int out[2], errors[2];
+  if (pipe2(out, O_CLOEXEC) < 0)
+    return errno;
+  if (pipe2(errors, O_CLOEXEC) < 0) {
+    int error = errno;
+    close(out[0]);
+    close(out[1]);
+    return error;
+  }
+  int error = start(r, out[1], errors[1]);
+  close(out[1]);
+  close(errors[1]);
+  if (error) {
+    close(out[0]);
+    close(errors[0]);
+    return error;
+  }
+  r->items[OUT] = (struct pollfd){.fd = out[0], .events = POLLIN};
+  r->items[ERRORS] = (struct pollfd){.fd = errors[0], .events = POLLIN};
+  return 0;
+}
+
+static void close_item(run *r, int item) {
+  if (r->items[item].fd >= 0)
+    close(r->items[item].fd);
+  r->items[item].fd = -1;
+}
+
+/* Only where poll() says that it does not wait. */
+static void read_item(run *r, int item) {
+  map_buffer *bytes = &r->bytes[item];
+  map_append(bytes, NULL, READ_BYTES);
+  bytes->size -= READ_BYTES;
+  ssize_t n = read(r->items[item].fd, bytes->data + bytes->size, READ_BYTES);
+  if (n > 0)
+    bytes->size += (size_t)n;
+  else if (n == 0 || errno != EINTR)
+    close_item(r, item);
+}
+
+/* What the command has written is in the pipes when it ends; what a child that it left behind
+ * writes later is lost. */
+static void drain(run *r) {
+  while (r->items[OUT].fd >= 0 || r->items[ERRORS].fd >= 0) {
+    int n = poll(r->items, 2, 0);
+    if (n == 0 || (n < 0 && errno != EINTR))
+      break;
+    for (int item = OUT; item <= ERRORS && n > 0; item++) {
+      if (r->items[item].fd >= 0 && r->items[item].revents)
+        read_item(r, item);
+    }
+  }
+}
+
+static bool has_ended(const run *r) {
+  siginfo_t info = {0};
+  return waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid != 0;
+}
+
+static void stop(run *r, map_end end, int signal) {
+  r->end = end;
+  r->kill_ns = map_now_ns() + (int64_t)GRACE_MS * 1000000;
+  (void)kill(-r->pid, signal);
+  (void)kill(-r->pid, SIGCONT);
+}
+
+static bool has_limits(const run *r) {
+  return r->deadline_ns != INT64_MAX || map_worker_setup()->memory_bytes;
+}
+
+static void look(run *r) {
+  int64_t now_ns = map_now_ns();
+  uint64_t limit = map_worker_setup()->memory_bytes;
+  if (r->end != MAP_END_NONE) {
+    if (now_ns >= r->kill_ns)
+      (void)kill(-r->pid, SIGKILL);
+  } else if (now_ns >= r->deadline_ns) {
+    stop(r, MAP_END_TIMED_OUT, SIGTERM);
+  } else if (now_ns >= r->look_ns) {
+    r->look_ns = now_ns + (int64_t)MEMORY_LOOK_MS * 1000000;
+    if (limit && map_tree_memory(r->pid) > limit)
+      stop(r, MAP_END_OUT_OF_MEMORY, SIGKILL);
+    else if (mproc_task_is_cancelled(r->task))
+      stop(r, MAP_END_DONE, SIGKILL);
+  }
+}
+
+static int pause_ms(const run *r, bool first) {
+  int longest = first ? FIRST_LOOK_MS : LOOK_MS;
+  if (!first && (map_worker_setup()->memory_bytes || r->items[ENDED].fd < 0))
+    longest = MEMORY_LOOK_MS;
+  int64_t next_ns = r->end == MAP_END_NONE ? r->deadline_ns : r->kill_ns;
+  if (next_ns == INT64_MAX)
+    return longest;
+  int64_t left_ms = (next_ns - map_now_ns()) / 1000000 + 1;
+  return left_ms < 0 ? 0 : left_ms < longest ? (int)left_ms : longest;
+}
+
+static void watch_end(run *r) {
+#ifdef SYS_pidfd_open
+  int fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
+  r->items[ENDED] = (struct pollfd){.fd = fd, .events = POLLIN};
+#else
+  (void)r;
+#endif
+}
+
+/* Until the command has ended, or is about to: it has closed both pipes, and has no limits. A child
+ * that it left behind may hold the pipes open, so their end is not waited for. */
+static void follow(run *r) {
+  bool watched = false;
+  for (;;) {
+    bool streams = r->items[OUT].fd >= 0 || r->items[ERRORS].fd >= 0;
+    if (!streams && !has_limits(r) && r->end == MAP_END_NONE)
+      return;
+    if (!streams && !watched) {
+      watch_end(r);
+      watched = true;
+    }
+    int n = poll(r->items, ITEM_COUNT, pause_ms(r, !watched));
+    if (n == 0 && !watched) {
+      watch_end(r);
+      watched = true;
+    }
+    for (int item = OUT; item <= ERRORS && n > 0; item++) {
+      if (r->items[item].fd >= 0 && r->items[item].revents)
+        read_item(r, item);
+    }
+    bool pidfd = r->items[ENDED].fd >= 0;
+    if (pidfd ? n > 0 && r->items[ENDED].revents : watched && n == 0 && has_ended(r))
+      return;
+    look(r);
+  }
+}
+
+/* The group has its number until the status is taken: it is killed and forgotten before that. */
+static int reap(run *r) {
+  siginfo_t info;
+  int status = 0;
+  while (waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+    continue;
+  if (r->end != MAP_END_NONE)
+    (void)kill(-r->pid, SIGKILL);
+  atomic_store_explicit(&r->record->group, 0, memory_order_relaxed);
+  while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
+    continue;
+  return status;
+}
+
+static void run_once(run *r) {
+  map_record *record = r->record;
+  int timeout_ms = map_worker_setup()->timeout_ms;
+  r->end = MAP_END_NONE;
+  r->bytes[OUT].size = r->bytes[ERRORS].size = 0;
+  for (int item = 0; item < ITEM_COUNT; item++)
+    r->items[item] = (struct pollfd){.fd = -1};
+  record->attempts++;
+  record->started_ns = map_now_ns();
+  r->look_ns = record->started_ns;
+  r->deadline_ns = timeout_ms ? record->started_ns + (int64_t)timeout_ms * 1000000 : INT64_MAX;
+  int error = begin(r);
+  if (error) {
+    record->end = MAP_END_NOT_STARTED;
+    record->status = error;
+  } else {
+    follow(r);
+    drain(r);
+    for (int item = 0; item < ITEM_COUNT; item++)
+      close_item(r, item);
+    record->status = reap(r);
+    record->end = r->end == MAP_END_NONE ? MAP_END_DONE : r->end;
+  }
+  record->run_ns = map_now_ns() - record->started_ns;
+}
+
+static bool succeeded(const map_record *record) {
+  return record->end == MAP_END_DONE && record->status == 0;
+}
+
+/* argv[-1] is the program. For free() of the address before it. */
+static char **split_words(const map_record *record) {
+  size_t count = 0;
+  for (size_t i = 0; i < record->command_size; i++)
+    count += record->command[i] == '\0';
+  char **words = map_alloc(count + 1, sizeof *words);
+  const char *word = record->command;
+  for (size_t i = 0; i < count; i++, word += strlen(word) + 1)
+    words[i] = (char *)(uintptr_t)word;
+  return words;
+}
+
+static int give_result(mproc_task *task, map_record *record, run *r) {
+  map_buffer *out = &r->bytes[OUT];
+  record->out_size = out->size;
+  map_append(out, r->bytes[ERRORS].data, r->bytes[ERRORS].size);
+  int code = out->size ? mproc_task_result(task, out->data, out->size) : 0;
+  if (code < 0)
+    code = mproc_task_fail(task, 1, "%zu bytes of output do not fit into the shared heap: %s",
+                           out->size, mproc_error_detail());
+  return code;
+}
+
+int map_run_command(mproc_task *task, const void *input, size_t size) {
+  map_record *record;
+  memcpy(&record, input, sizeof record);
+  (void)size;
+  const map_setup *setup = map_worker_setup();
+  if (record->refusal != MAP_FITS ||
+      atomic_load_explicit(&setup->control->stop, memory_order_relaxed))
+    return 0;
+  map_record_take_over(record);
+  char **words = split_words(record);
+  run r = {.record = record, .task = task, .argv = words + 1};
+  do
+    run_once(&r);
+  while (!succeeded(record) && record->attempts <= setup->retries &&
+         !mproc_task_is_cancelled(task) &&
+         !atomic_load_explicit(&setup->control->stop, memory_order_relaxed));
+  int code = give_result(task, record, &r);
+  map_release(&r.bytes[OUT]);
+  map_release(&r.bytes[ERRORS]);
+  free(words);
+  return code;
+}

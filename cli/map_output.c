@@ -1,0 +1,151 @@
+/* What is printed: the output of one input after that of another, never mixed. */
+#define _POSIX_C_SOURCE 200809L
+
+#include "map.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OUTPUT_BYTES = 1 << 16, NAME_BYTES = 60 };
+
+/* false: it takes nothing any more, or the command is to end. */
+static bool write_all(int fd, const char *data, size_t size, int *ret_error) {
+  while (size > 0) {
+    ssize_t n = write(fd, data, size);
+    if (n < 0 && errno == EINTR && !map_interrupted())
+      continue;
+    if (n < 0) {
+      *ret_error = errno;
+      return false;
+    }
+    data += n;
+    size -= (size_t)n;
+  }
+  return true;
+}
+
+static void write_out(map_output *output, const char *data, size_t size) {
+  int error = 0;
+  if (output->broken || size == 0)
+    return;
+  if (isatty(STDOUT_FILENO))
+    map_progress_clear();
+  if (!write_all(STDOUT_FILENO, data, size, &error)) {
+    output->broken = true;
+    if (error != EINTR)
+      map_error("cannot write to standard output: %s", strerror(error));
+  }
+}
+
+void map_output_flush(map_output *output) {
+  write_out(output, output->out.data, output->out.size);
+  output->out.size = 0;
+}
+
+/* Small pieces are collected, large ones are not copied. */
+static void put(map_output *output, const char *data, size_t size) {
+  if (output->out.size + size > OUTPUT_BYTES)
+    map_output_flush(output);
+  if (size > OUTPUT_BYTES)
+    write_out(output, data, size);
+  else if (size)
+    map_append(&output->out, data, size);
+}
+
+static void put_errors(map_output *output, const char *data, size_t size) {
+  int error;
+  if (size == 0)
+    return;
+  map_output_flush(output);
+  map_progress_clear();
+  (void)write_all(STDERR_FILENO, data, size, &error); /* there is nowhere to say that it failed */
+}
+
+void map_output_command(const map_output *output, const char *input, size_t size, uint64_t seq,
+                        map_buffer *line) {
+  if (output->command) {
+    map_template_print(output->command, input, size, seq, line);
+  } else {
+    map_quote(line, output->options->target, strlen(output->options->target));
+    map_append(line, " ", 1);
+    map_quote(line, input, size);
+  }
+}
+
+static void put_error(map_output *output, const map_result *result) {
+  const map_record *record = result->record;
+  map_buffer name = {0};
+  map_quote(&name, record->input, record->size);
+  bool cut = name.size > NAME_BYTES;
+  map_output_flush(output);
+  map_error("input %llu, %.*s%s: %s", (unsigned long long)record->seq,
+            cut ? NAME_BYTES : (int)name.size, name.data, cut ? "..." : "", result->error);
+  map_release(&name);
+}
+
+/* An empty result is a line too; that of an input which failed is none. */
+static bool ends_line(const map_result *result) {
+  const map_record *record = result->record;
+  if (result->out_size)
+    return result->out[result->out_size - 1] == '\n';
+  if (record->printed_size)
+    return record->printed[record->printed_size - 1] == '\n';
+  return result->failed;
+}
+
+static void put_text(map_output *output, const map_result *result) {
+  const map_record *record = result->record;
+  put(output, record->printed, record->printed_size);
+  put(output, result->out, result->out_size);
+  if (!record->command && !output->options->raw && !ends_line(result))
+    put(output, "\n", 1);
+  put_errors(output, result->errors, result->errors_size);
+  if (result->error)
+    put_error(output, result);
+}
+
+/* A string where the bytes are UTF-8, else NAME_base64. */
+static void add_bytes(map_buffer *json, const char *name, const char *data, size_t size) {
+  bool text = map_is_utf8(data, size);
+  map_append_format(json, ",\"%s%s\":", name, text ? "" : "_base64");
+  if (text)
+    map_append_json(json, data, size);
+  else
+    map_append_base64(json, data, size);
+}
+
+static void put_json(map_output *output, const map_result *result) {
+  const map_record *record = result->record;
+  map_buffer json = {0};
+  map_append_format(&json, "{\"seq\":%llu", (unsigned long long)record->seq);
+  add_bytes(&json, "input", record->input, record->size);
+  map_append_format(&json, ",\"ok\":%s,\"exit\":", result->failed ? "false" : "true");
+  if (result->exit_value >= 0)
+    map_append_format(&json, "%d", result->exit_value);
+  else
+    map_append_text(&json, "null");
+  map_append_format(&json, ",\"signal\":%d,\"attempts\":%d,\"seconds\":%.6f", result->signal,
+                    result->attempts, (double)result->run_ns / 1e9);
+  if (record->command) {
+    add_bytes(&json, "stdout", result->out, result->out_size);
+    add_bytes(&json, "stderr", result->errors, result->errors_size);
+  } else {
+    if (!result->failed)
+      add_bytes(&json, "result", result->out, result->out_size);
+    if (record->printed_size)
+      add_bytes(&json, "stdout", record->printed, record->printed_size);
+  }
+  if (result->error)
+    add_bytes(&json, "error", result->error, strlen(result->error));
+  map_append_text(&json, "}\n");
+  put(output, json.data, json.size);
+  map_release(&json);
+}
+
+void map_output_result(map_output *output, const map_result *result) {
+  if (output->options->json)
+    put_json(output, result);
+  else
+    put_text(output, result);
+}
