@@ -374,6 +374,11 @@ static int begin_to_destroy(mproc_queue *queue, mpx_thread self) {
   return r;
 }
 
+static bool is_waited_for(mproc_queue *queue) {
+  return mpx_notice_is_used(&queue->not_empty) || mpx_notice_is_used(&queue->not_full) ||
+         mpx_turn_has_sleepers(&queue->drained);
+}
+
 int mproc_queue_destroy(mproc_queue *queue) {
   if (!queue)
     return 0;
@@ -384,8 +389,8 @@ int mproc_queue_destroy(mproc_queue *queue) {
   if (r < 0)
     return r;
   mpx_queue_repair(queue, self);
-  if (count_all(queue).in_hand > 0 || mpx_notice_is_used(&queue->not_empty) ||
-      mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained)) {
+  /* counted last: who does not sleep any more may have what he was woken for */
+  if (is_waited_for(queue) || count_all(queue).in_hand > 0) {
     atomic_store(&queue->destroyer, 0);
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
   }

@@ -59,6 +59,47 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_traffic) {
   }
 }
 
+/* ---- destroyed meanwhile --------------------------------------------------------------------- */
+
+enum { NO_QUEUE = 7 };
+
+static int hold_what_comes(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  mproc_message message;
+  (void)size;
+  b->go = 1;
+  int r = mproc_queue_get_begin(b->queue, &message, MPROC_FOREVER);
+  if (r == MPROC_ECLOSED)
+    return NO_QUEUE;
+  CHECK_EQ(r, 0);
+  AWAIT(b->release);
+  return mproc_queue_get_commit(b->queue, &message) == 0 ? 0 : 1;
+}
+
+/* It has got the message by the time at which the destroyer knows that nobody sleeps any more. Who
+ * has no CPU for so long finds no queue; nobody has a message of one that is gone. */
+EACH_METHOD(message_that_came_to_a_sleeper_is_in_hand) {
+  const char byte = 0;
+  int seen = 0;
+  for (int i = 0; i < 10; i++) {
+    board *b = new_board(NULL);
+    mproc_process *child = start_by(method, hold_what_comes, &b, sizeof b);
+    AWAIT(b->go && state_of(mproc_process_pid(child)) == 'S');
+    CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+    int r = mproc_queue_destroy(b->queue);
+    CHECK(r == 0 || r == -EBUSY);
+    seen += r == -EBUSY;
+    b->release = 1;
+    check_exited(child, r == 0 ? NO_QUEUE : 0);
+    if (r != 0)
+      CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+    CHECK_EQ(mproc_heap_free(b), 0);
+  }
+  CHECK(seen > 0);
+}
+
+/* ---- in the hand of the dead ----------------------------------------------------------------- */
+
 enum { LOOKS_MS = 100, LOOKS_MOST_MS = 10 * LOOKS_MS };
 
 static board *board_of_a_dead_consumer(const char *method) {
