@@ -388,9 +388,13 @@ int mproc_queue_destroy(mproc_queue *queue) {
     r = begin_to_destroy(queue, self);
   if (r < 0)
     return r;
-  mpx_queue_repair(queue, self);
-  /* counted last: who does not sleep any more may have what he was woken for */
-  if (is_waited_for(queue) || count_all(queue).in_hand > 0) {
+  bool is_used = is_waited_for(queue); /* before the repair, which wakes all */
+  if (!is_used) {
+    mpx_queue_repair(queue, self);
+    /* counted last: who does not sleep any more may have what he was woken for */
+    is_used = is_waited_for(queue) || count_all(queue).in_hand > 0;
+  }
+  if (is_used) {
     atomic_store(&queue->destroyer, 0);
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
   }

@@ -98,6 +98,32 @@ EACH_METHOD(message_that_came_to_a_sleeper_is_in_hand) {
   CHECK(seen > 0);
 }
 
+static int join_it(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->release = 1;
+  return mproc_queue_join(b->queue, MPROC_FOREVER) == 0 ? 0 : 1;
+}
+
+/* The destroyer finds what a dead one had, and wakes who waits: he waits all the same. */
+EACH_METHOD(sleeper_that_a_destroyer_woke_is_seen) {
+  const char byte = 0;
+  char found;
+  for (int i = 0; i < 10; i++) {
+    board *b = new_board(NULL);
+    CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+    mproc_process *holder = start_by(method, hold_one, &b, sizeof b);
+    AWAIT(b->go);
+    mproc_process *joiner = start_by(method, join_it, &b, sizeof b);
+    AWAIT(b->release && state_of(mproc_process_pid(joiner)) == 'S');
+    kill_child(holder);
+    CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+    CHECK_EQ(mproc_queue_get(b->queue, &found, 1, NULL, SOON_MS), 0);
+    check_exited(joiner, 0);
+    free_board(b);
+  }
+}
+
 /* ---- in the hand of the dead ----------------------------------------------------------------- */
 
 enum { LOOKS_MS = 100, LOOKS_MOST_MS = 10 * LOOKS_MS };
