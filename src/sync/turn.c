@@ -36,6 +36,11 @@ bool mpx_turn_has_sleepers(mpx_turn *turn) {
   return true;
 }
 
+bool mpx_turn_may_look(const void *object, mpx_kind kind, const mpx_turn *turn, uint32_t seen) {
+  uint32_t found = atomic_load(&((const mpx_object *)object)->kind);
+  return found == (uint32_t)kind || (found == 0 && (int32_t)(atomic_load(&turn->word) - seen) > 0);
+}
+
 int mpx_turn_destroy(void *object, mpx_kind kind, mpx_turn *turn) {
   int r = mpx_object_end(object, kind);
   if (r < 0)

@@ -348,6 +348,23 @@ EACH_METHOD(semaphore_that_is_released_and_destroyed) {
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
+/* One who was stopped is not seen, and finds a semaphore that was destroyed. */
+TEST(semaphore_that_is_destroyed_under_a_stopped_waiter) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int given = 0; given < 3; given++) {
+    mproc_process *taker = start_taker(b, "fork");
+    CHECK_EQ(kill((pid_t)mproc_process_pid(taker), SIGSTOP), 0);
+    CHECK(stopped_within(mproc_process_pid(taker), JOIN_MS));
+    if (given)
+      CHECK_EQ(mproc_semaphore_release(b->semaphore, given), 0);
+    CHECK_EQ(mproc_semaphore_destroy(b->semaphore), 0);
+    CHECK_EQ(kill((pid_t)mproc_process_pid(taker), SIGCONT), 0);
+    check_exited(taker, given ? 0 : 1);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
 /* Set and cleared at once: everybody who waited goes, whoever comes later waits. */
 EACH_METHOD(event_lets_all_go) {
   board *b = new_board(0, NULL);

@@ -251,3 +251,20 @@ EACH_METHOD(value_that_is_set_and_destroyed) {
   }
   CHECK_EQ(mproc_heap_free(b), 0);
 }
+
+/* One who was stopped is not seen, and finds a value that was destroyed. */
+TEST(value_that_is_destroyed_under_a_stopped_waiter) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int is_set = 0; is_set < 2; is_set++) {
+    mproc_process *waiter = start_waiter(b, "fork");
+    CHECK_EQ(kill((pid_t)mproc_process_pid(waiter), SIGSTOP), 0);
+    CHECK(stopped_within(mproc_process_pid(waiter), JOIN_MS));
+    if (is_set)
+      CHECK_EQ(mproc_value_set_int64(b->number, 1), 0);
+    CHECK_EQ(mproc_value_destroy(b->number), 0);
+    CHECK_EQ(kill((pid_t)mproc_process_pid(waiter), SIGCONT), 0);
+    check_exited(waiter, is_set ? 0 : 1);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
