@@ -358,19 +358,22 @@ static bool free_given(uint64_t position, mpx_slot_phase phase, void *user) {
   return true;
 }
 
-/* One at a time, from before the first look into the rings: they go at once. */
+/* One at a time, from before the first look into the rings: they go at once. Who was stopped on the
+ * way here may find somebody's memory: what was there, and looks like a dead one's name, is put
+ * back. */
 static int begin_to_destroy(mproc_queue *queue, mpx_thread self) {
-  mpx_thread seen = 0;
+  mpx_thread seen = 0, own = self;
+  MPROC_CRASH_POINT("queue.destroys");
   while (!atomic_compare_exchange_strong(&queue->destroyer, &seen, self)) {
-    if (seen == 0 || mpx_thread_is_dead(mpx_family_header(), seen))
-      continue;
     int r = mpx_object_check(queue, MPX_KIND_QUEUE);
-    return r < 0 ? r : mpx_fail(-EBUSY, "another thread destroys the queue");
+    if (r < 0)
+      return r;
+    if (seen != 0 && !mpx_thread_is_dead(mpx_family_header(), seen))
+      return mpx_fail(-EBUSY, "another thread destroys the queue");
   }
   int r = mpx_object_check(queue, MPX_KIND_QUEUE); /* the dead one may have come to the end */
-  mpx_thread own = self;
-  if (r < 0) /* its memory may be anything's by now */
-    (void)atomic_compare_exchange_strong(&queue->destroyer, &own, 0);
+  if (r < 0)
+    (void)atomic_compare_exchange_strong(&queue->destroyer, &own, seen);
   return r;
 }
 

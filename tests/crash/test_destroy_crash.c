@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000 };
+enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000, SOMEBODYS = 0x70 };
 
 /* As every object is made and destroyed, here and by a process. */
 #define OBJECT(what, ...)                                                                          \
@@ -252,7 +252,6 @@ TEST(sleepers_who_came_late_look_after_the_dead) {
 
 /* Stopped, until the memory is somebody's: as if it had gone back to the heap. */
 TEST(sleepers_who_came_late_write_nothing) {
-  enum { SOMEBODYS = 0x70 };
   SKIP_WITHOUT_CRASH_POINTS();
   for (int place = 0; place < PLACES; place++) {
     bed *b = new_bed(place);
@@ -378,6 +377,35 @@ static int make_queues(const mproc_queue *old, mproc_queue **queues) {
     queues[count++] = make_queue();
   }
   return count;
+}
+
+/* Stopped before it has written anything, until the memory is somebody's. */
+TEST(stopped_before_a_queue_that_is_somebodys) {
+  const mpx_thread words[] = {0, 0x7070};
+  SKIP_WITHOUT_CRASH_POINTS();
+  for (int i = 0; i < 2; i++) {
+    mproc_queue *queue = make_queue();
+    mproc_process *stuck = start_process("queue.destroys:stop", destroy_queue, queue, "fork");
+    await_stop(stuck);
+    queue->object.kind = SOMEBODYS;
+    queue->destroyer = words[i];
+    go_on(stuck);
+    check_exited(stuck, 1);
+    CHECK_EQ(queue->destroyer, words[i]);
+    queue->object.kind = MPX_KIND_QUEUE;
+    queue->destroyer = 0;
+    CHECK_EQ(mproc_queue_destroy(queue), 0);
+  }
+}
+
+TEST(dies_before_it_destroys_a_queue) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  FOR_ALL_METHODS(method) {
+    mproc_queue *queue = make_queue();
+    check_killed(start_process("queue.destroys", destroy_queue, queue, method), SIGKILL);
+    CHECK_EQ(mproc_queue_put(queue, "text", 4, 0), 0);
+    CHECK_EQ(mproc_queue_destroy(queue), 0);
+  }
 }
 
 /* What a queue has goes by its address: the next one there keeps its own. */
