@@ -113,7 +113,14 @@ static void dies_before_a_late_comer(late_comer *late, mpx_kind kind, void *obje
   head->kind = 0;
   kill_child(destroyer);
   check_exited(comer, 0);
-  head->kind = kind; /* for the next as well */
+  head->kind = kind; /* the next has the guard already */
+  late->comes = 0;
+  comer = start_process("mutex.taken:stop", come, late, "fork");
+  await_stop(comer);
+  head->kind = 0;
+  go_on(comer);
+  check_exited(comer, 0);
+  head->kind = kind; /* and has closed it for whoever comes */
   late->comes = 0;
   check_exited(start_by("fork", come, &late, sizeof late), 0);
   head->kind = 0;
