@@ -143,7 +143,9 @@ MPROC_API int mproc_queue_stats(const mproc_queue *queue, mproc_queue_statistics
  * somebody waits, or has a message in hand, or another thread is about to destroy it. One who waits
  * and is stopped (SIGSTOP) is not seen, and gets MPROC_ECLOSED when it goes on. Only who sleeps in
  * put, get or join is told so: what the messages lie in goes at once, so that nobody may be on the
- * way inside put, get, size or stats meanwhile. */
+ * way inside any function of the queue meanwhile: put and get of every sort, commit, abort and
+ * task_done (which look at it still when the message is done with), join, close, size, stats and
+ * mproc_wait. */
 MPROC_API int mproc_queue_destroy(mproc_queue *queue);
 
 #ifdef __cplusplus

@@ -13,11 +13,16 @@
  *             after 100 ms; from functions without a timeout after a second, and then nothing was
  *             done. Whoever is inside waits and goes as ever.
  * Ownership   An object belongs to the family until it is destroyed; the end of its creator changes
- *             nothing. Destroying one that somebody holds or waits for is -EBUSY (one who waits and
- *             is stopped is not always seen, and gets MPROC_ECLOSED later). Whoever uses one that
- *             was destroyed gets MPROC_ECLOSED, until 64 more blocks of objects were given back
- *             (one of each, one more for each 15 threads that were inside at once, one for a lock
- *             of its own): then its memory may be something else's.
+ *             nothing. Destroying one that somebody holds is -EBUSY; of a Semaphore, Condition,
+ *             Event, Barrier or Value also one that somebody waits for. Not always seen, and told
+ *             MPROC_ECLOSED later: one who waits and is stopped or gets no CPU for 2 ms, and one
+ *             who waits for a barrier's last action to be over. Who waits still for a Lock, RLock
+ *             or RWLock, an Array's too, that is open again and is destroyed gets MPROC_ECLOSED.
+ *             Whoever lets others go, by a release, set or notify, is inside until that returns:
+ *             one who was let go may destroy the object before, but not 64 others as well. Whoever
+ *             uses one that was destroyed gets MPROC_ECLOSED, until 64 more blocks of objects were
+ *             given back (one of each, one more for each 15 threads that were inside at once, one
+ *             for a lock of its own): then its memory may be something else's.
  * Threads     any thread of any member. The owner of a lock is a thread, not a process. A function
  *             marked "signal-safe" may be called in a signal handler, by a thread that has used the
  *             library before.

@@ -230,10 +230,14 @@ int mproc_connection_poll(mproc_connection *connection, int timeout_ms) {
 
 /* ---- closing --------------------------------------------------------------------------------- */
 
+static bool is_alive(mpx_thread thread) {
+  return thread && !mpx_thread_is_dead(mpx_family_header(), thread);
+}
+
+/* Who hands over a descriptor, or is handed one, sleeps at what the kernel has. */
 static bool is_waited_in(mproc_connection *connection) {
-  mpx_thread receiver = atomic_load(&connection->incoming.receiver);
-  return (receiver && !mpx_thread_is_dead(mpx_family_header(), receiver)) ||
-         mpx_turn_has_sleepers(&connection->other->incoming.turn) ||
+  return is_alive(atomic_load(&connection->incoming.receiver)) ||
+         is_alive(atomic_load(&connection->other->incoming.sender)) ||
          (connection->in && mpx_notice_is_used(&connection->in->not_empty)) ||
          (connection->out && mpx_notice_is_used(&connection->out->not_full));
 }

@@ -7,6 +7,7 @@
 
 /* One direction's place where handles change hands: the receiver's mailbox. */
 typedef struct mpx_handover {
+  _Atomic mpx_thread sender;   /* itself, while it sends a handle; 0: nobody does */
   _Atomic mpx_thread receiver; /* itself, while it waits for a handle; 0: nobody does */
   _Atomic uint64_t mailbox;    /* the same; 0 also by a sender who finds the receiver dead */
   mpx_turn turn;               /* it does now */

@@ -11,14 +11,20 @@ static int damaged(const char *what, uint64_t found) {
   return mpx_fail(-EIO, "%s: 0x%llx", what, (unsigned long long)found);
 }
 
-/* Where a descriptor is awaited. A dead receiver leaves both words; a sender takes the second. */
+/* Where a descriptor is awaited. A dead receiver leaves both words, and a sender takes the second;
+ * a dead sender leaves its own. */
 static int check_incoming(const mproc_connection *end) {
   mpx_thread receiver = atomic_load(&end->incoming.receiver);
+  mpx_thread sender = atomic_load(&end->incoming.sender);
   uint64_t mailbox = atomic_load(&end->incoming.mailbox);
   if (receiver && !mpx_thread_existed(mpx_family_header(), receiver))
     return damaged("a thread that never was awaits a descriptor", receiver);
   if (receiver && !end->in)
     return damaged("a thread awaits a descriptor at the end that only sends", receiver);
+  if (sender && !mpx_thread_existed(mpx_family_header(), sender))
+    return damaged("a thread that never was sends a descriptor", sender);
+  if (sender && !end->in)
+    return damaged("a thread sends a descriptor to the end that only sends", sender);
   if (mailbox && !receiver)
     return damaged("nobody's mailbox awaits a descriptor", mailbox);
   if (mailbox && (uint32_t)mailbox == 0)

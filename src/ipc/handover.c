@@ -221,7 +221,9 @@ int mproc_connection_send_handle(mproc_connection *connection, mproc_handle hand
   if (r < 0)
     return r;
   mpx_os_cancel_hold();
+  atomic_store(&connection->other->incoming.sender, self);
   r = send_handle(connection, handle, deadline);
+  atomic_store(&connection->other->incoming.sender, 0);
   mpx_os_cancel_release();
   return say(r, timeout_ms, "the other end has not received the descriptor");
 }

@@ -358,20 +358,28 @@ static bool free_given(uint64_t position, mpx_slot_phase phase, void *user) {
   return true;
 }
 
-/* One at a time, from before the first look into the rings: they go at once. */
+/* One at a time, from before the first look into the rings: they go at once. Who was stopped on the
+ * way here may find somebody's memory: what was there, and looks like a dead one's name, is put
+ * back. */
 static int begin_to_destroy(mproc_queue *queue, mpx_thread self) {
-  mpx_thread seen = 0;
+  mpx_thread seen = 0, own = self;
+  MPROC_CRASH_POINT("queue.destroys");
   while (!atomic_compare_exchange_strong(&queue->destroyer, &seen, self)) {
-    if (seen == 0 || mpx_thread_is_dead(mpx_family_header(), seen))
-      continue;
     int r = mpx_object_check(queue, MPX_KIND_QUEUE);
-    return r < 0 ? r : mpx_fail(-EBUSY, "another thread destroys the queue");
+    if (r < 0)
+      return r;
+    if (seen != 0 && !mpx_thread_is_dead(mpx_family_header(), seen))
+      return mpx_fail(-EBUSY, "another thread destroys the queue");
   }
   int r = mpx_object_check(queue, MPX_KIND_QUEUE); /* the dead one may have come to the end */
-  mpx_thread own = self;
-  if (r < 0) /* its memory may be anything's by now */
-    (void)atomic_compare_exchange_strong(&queue->destroyer, &own, 0);
+  if (r < 0)
+    (void)atomic_compare_exchange_strong(&queue->destroyer, &own, seen);
   return r;
+}
+
+static bool is_waited_for(mproc_queue *queue) {
+  return mpx_notice_is_used(&queue->not_empty) || mpx_notice_is_used(&queue->not_full) ||
+         mpx_turn_has_sleepers(&queue->drained);
 }
 
 int mproc_queue_destroy(mproc_queue *queue) {
@@ -383,9 +391,13 @@ int mproc_queue_destroy(mproc_queue *queue) {
     r = begin_to_destroy(queue, self);
   if (r < 0)
     return r;
-  mpx_queue_repair(queue, self);
-  if (count_all(queue).in_hand > 0 || mpx_notice_is_used(&queue->not_empty) ||
-      mpx_notice_is_used(&queue->not_full) || mpx_turn_has_sleepers(&queue->drained)) {
+  bool is_used = is_waited_for(queue); /* before the repair, which wakes all */
+  if (!is_used) {
+    mpx_queue_repair(queue, self);
+    /* counted last: who does not sleep any more may have what he was woken for */
+    is_used = is_waited_for(queue) || count_all(queue).in_hand > 0;
+  }
+  if (is_used) {
     atomic_store(&queue->destroyer, 0);
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
   }

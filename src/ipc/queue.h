@@ -33,7 +33,8 @@ struct mproc_queue {
   _Atomic uint32_t closed;
   _Atomic uint64_t dropped, delivered_again, lost; /* whoever repaired */
   _Atomic int64_t looked_at;             /* for the dead, by who is never long without news */
-  _Atomic mpx_thread destroyer;          /* by CAS, from 0 or the dead; 0 by himself, on -EBUSY */
+  _Atomic mpx_thread destroyer;          /* by CAS, from 0 or the dead; 0 by himself, on -EBUSY,
+                                            and what it was where there is no queue any more */
   _Alignas(64) _Atomic(mpx_link *) last; /* producers' ring; forward only, by CAS */
   mpx_notice not_full;
   _Alignas(64) _Atomic(mpx_link *) first; /* consumers' ring; forward only, by CAS */

@@ -145,7 +145,9 @@ static int await_room(mproc_barrier *barrier, const party *one) {
       continue;
     unlock(barrier);
     bool in_time = mpx_turn_sleep(&barrier->turn, turn, one->deadline);
-    int r = lock(barrier, one->self, one->deadline);
+    int r = mpx_object_check(barrier, MPX_KIND_BARRIER); /* its memory may be anything's */
+    if (r == 0)
+      r = lock(barrier, one->self, one->deadline);
     if (r < 0)
       return r;
     if (!in_time) {

@@ -247,7 +247,8 @@ static int take_back(mproc_condition *condition, mpx_thread self) {
                           : mpx_object_check(condition->rlock, MPX_KIND_RLOCK);
   if (r < 0)
     return MPROC_ECLOSED;
-  return mpx_mutex_lock_until(mpx_condition_mutex(condition), self, MPX_NEVER);
+  const void *object = condition->lock ? (void *)condition->lock : (void *)condition->rlock;
+  return mpx_mutex_lock_until(mpx_condition_mutex(condition), object, self, MPX_NEVER);
 }
 
 /* As mproc_condition_wait, but NOT_TOLD when the time is over. */

@@ -42,12 +42,13 @@ int mproc_event_is_set(const mproc_event *event) {
 }
 
 /* 0: it was set since `first` was read, also if it was destroyed at once: its block stays what it
- * is for a while. -EAGAIN: it was not. */
+ * is for a while, and counts sets; zeros that somebody has put there later do not. -EAGAIN: it was
+ * not. */
 static int look(mproc_event *event, uint32_t first) {
   uint32_t now = atomic_load(&event->state), kind = atomic_load(&event->object.kind);
   if (kind != MPX_KIND_EVENT && kind != 0)
     return MPROC_ECLOSED;
-  if (now != first)
+  if ((int32_t)(now - first) > 0)
     return 0;
   int r = mpx_object_check(event, MPX_KIND_EVENT);
   return r < 0 ? r : -EAGAIN;

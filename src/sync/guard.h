@@ -7,10 +7,11 @@
 /* How long a function without a timeout waits for it. */
 #define MPX_GUARD_NS (1000 * MPX_NS_PER_MS)
 
-/* Until `deadline` (0: a try), but for 100 ms in any case: an instant is no wait. 0, or
- * MPROC_OWNER_DIED (marked as repaired: the caller does it). -ETIMEDOUT, or -EAGAIN for a try: a
- * thread is stopped inside of the object; says so. MPROC_ECLOSED: the object was destroyed. */
-int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline);
+/* Until `deadline` (0: a try), but for 100 ms in any case: an instant is no wait. `object` as of
+ * mpx_mutex_lock_until. 0, or MPROC_OWNER_DIED (marked as repaired: the caller does it).
+ * -ETIMEDOUT, or -EAGAIN for a try: a thread is stopped inside of the object; says so.
+ * MPROC_ECLOSED: the object was destroyed. */
+int mpx_guard_lock(mpx_mutex *guard, const void *object, mpx_thread self, int64_t deadline);
 
 /* The same of an object where who comes in waits: if the guard's owner died destroying it, nobody
  * comes in any more. */

@@ -22,7 +22,7 @@ int mproc_lock_acquire(mproc_lock *lock, int timeout_ms) {
   int r = mpx_object_enter_for(lock, MPX_KIND_LOCK, timeout_ms, &self);
   if (r < 0)
     return r;
-  r = mpx_mutex_lock(&lock->mutex, self, timeout_ms);
+  r = mpx_mutex_lock(&lock->mutex, lock, self, timeout_ms);
   return r < 0 ? mpx_mutex_fail(r, timeout_ms, "the lock") : r;
 }
 

@@ -53,7 +53,13 @@ static bool mark_waited(mpx_mutex *mutex, uint64_t *ret_word) {
   return false;
 }
 
-int mpx_mutex_lock_until(mpx_mutex *mutex, mpx_thread self, int64_t deadline) {
+/* What an object is, and whether it is so still. */
+static uint32_t kind_of(const mpx_object *object) {
+  return object ? atomic_load_explicit(&object->kind, memory_order_relaxed) : 0;
+}
+
+int mpx_mutex_lock_until(mpx_mutex *mutex, const void *object, mpx_thread self, int64_t deadline) {
+  uint32_t kind = kind_of(object);
   int r = try_once(mutex, self, 0, deadline == 0);
   if (r != -EBUSY)
     return r;
@@ -72,6 +78,8 @@ int mpx_mutex_lock_until(mpx_mutex *mutex, mpx_thread self, int64_t deadline) {
     if (!mpx_sleep(low, (uint32_t)word, deadline))
       return -ETIMEDOUT;
     MPROC_CRASH_POINT("mutex.woken");
+    if (kind_of(object) != kind)
+      return MPROC_ECLOSED;
   }
 }
 
@@ -83,7 +91,8 @@ static int end_await(_Atomic uint32_t *low, bool wakes) {
   return 0;
 }
 
-int mpx_mutex_await(mpx_mutex *mutex, int64_t deadline) {
+int mpx_mutex_await(mpx_mutex *mutex, const void *object, int64_t deadline) {
+  uint32_t kind = kind_of(object);
   _Atomic uint32_t *low = mpx_low_half(&mutex->word);
   for (bool again = false;; again = true) { /* again: it has slept, or may have */
     /* acquire: pairs with the release of the owner */
@@ -109,6 +118,8 @@ int mpx_mutex_await(mpx_mutex *mutex, int64_t deadline) {
     if (!mpx_sleep(low, (uint32_t)word, deadline))
       return -ETIMEDOUT;
     MPROC_CRASH_POINT("mutex.awaited");
+    if (kind_of(object) != kind)
+      return MPROC_ECLOSED;
   }
 }
 
@@ -162,7 +173,7 @@ int mpx_mutex_repaired(mpx_mutex *mutex, mpx_thread self) {
 }
 
 int mpx_mutex_close(mpx_mutex *mutex, mpx_thread self) {
-  int r = mpx_mutex_owner(mutex) == self ? -EAGAIN : mpx_mutex_lock(mutex, self, 0);
+  int r = mpx_mutex_owner(mutex) == self ? -EAGAIN : mpx_mutex_lock(mutex, NULL, self, 0);
   if (r >= 0) {
     mpx_mutex_close_own(mutex);
     MPROC_CRASH_POINT("mutex.closed");
@@ -189,9 +200,9 @@ static int repaired(mpx_mutex *guard, int r) {
   return r;
 }
 
-int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline) {
+int mpx_guard_lock(mpx_mutex *guard, const void *object, mpx_thread self, int64_t deadline) {
   int64_t least = deadline == MPX_NEVER ? 0 : mpx_os_now() + LEAST_NS;
-  int r = mpx_mutex_lock_until(guard, self, deadline < least ? least : deadline);
+  int r = mpx_mutex_lock_until(guard, object, self, deadline < least ? least : deadline);
   if (r >= 0)
     return repaired(guard, r);
   if (r == MPROC_ECLOSED)
@@ -203,7 +214,7 @@ int mpx_guard_lock(mpx_mutex *guard, mpx_thread self, int64_t deadline) {
 
 int mpx_guard_lock_of(const void *object, mpx_kind kind, mpx_mutex *guard, mpx_thread self,
                       int64_t deadline) {
-  int r = mpx_guard_lock(guard, self, deadline);
+  int r = mpx_guard_lock(guard, object, self, deadline);
   int ended = r == MPROC_OWNER_DIED ? mpx_object_check(object, kind) : 0;
   if (ended < 0)
     mpx_guard_close(guard);
@@ -211,5 +222,5 @@ int mpx_guard_lock_of(const void *object, mpx_kind kind, mpx_mutex *guard, mpx_t
 }
 
 int mpx_guard_try(mpx_mutex *guard, mpx_thread self) {
-  return repaired(guard, mpx_mutex_lock_until(guard, self, 0));
+  return repaired(guard, mpx_mutex_lock_until(guard, NULL, self, 0));
 }

@@ -26,22 +26,25 @@ typedef struct mpx_mutex {
   _Atomic uint64_t word; /* whoever takes and releases it, by CAS */
 } mpx_mutex;
 
-/* Until `deadline`; 0 tries. 0: taken. 1: taken, and what it guards needs repair. -EAGAIN,
- * -ETIMEDOUT, MPROC_ECLOSED: not taken, and mpx_mutex_fail says why. */
-int mpx_mutex_lock_until(mpx_mutex *mutex, mpx_thread self, int64_t deadline);
+/* Until `deadline`; 0 tries. `object`, unless NULL, is what the mutex is in: it is looked at after
+ * each sleep, as it may be gone, and the memory be anything's. 0: taken. 1: taken, and what it
+ * guards needs repair. -EAGAIN, -ETIMEDOUT, MPROC_ECLOSED: not taken, and mpx_mutex_fail says why.
+ */
+int mpx_mutex_lock_until(mpx_mutex *mutex, const void *object, mpx_thread self, int64_t deadline);
 
-static inline int mpx_mutex_lock(mpx_mutex *mutex, mpx_thread self, int timeout_ms) {
+static inline int mpx_mutex_lock(mpx_mutex *mutex, const void *object, mpx_thread self,
+                                 int timeout_ms) {
   uint64_t open = 0;
   /* acquire: pairs with the release of mpx_mutex_unlock */
   if (atomic_compare_exchange_strong_explicit(&mutex->word, &open, self, memory_order_acquire,
                                               memory_order_relaxed))
     return 0;
-  return mpx_mutex_lock_until(mutex, self, mpx_deadline_or_try(timeout_ms));
+  return mpx_mutex_lock_until(mutex, object, self, mpx_deadline_or_try(timeout_ms));
 }
 
 /* As above until nobody has it, without taking it: others who want it notice nothing. What a dead
  * owner had is opened, and says that he died. */
-int mpx_mutex_await(mpx_mutex *mutex, int64_t deadline);
+int mpx_mutex_await(mpx_mutex *mutex, const void *object, int64_t deadline);
 
 int mpx_mutex_fail(int code, int timeout_ms, const char *what);
 

@@ -45,7 +45,7 @@ static bool has_listeners(mpx_notice *notice) {
 
 int mpx_notice_listen(mpx_notice *notice, mpx_thread self, mpx_thread owner, uint32_t bell,
                       mpx_entry **ret_entry) {
-  int r = mpx_guard_lock(&notice->guard, self, mpx_os_now());
+  int r = mpx_guard_lock(&notice->guard, NULL, self, mpx_os_now());
   if (r < 0)
     return r;
   (void)has_listeners(notice);

@@ -33,7 +33,7 @@ int mproc_rlock_acquire(mproc_rlock *rlock, int timeout_ms) {
     return r;
   if (mpx_mutex_owner(&rlock->mutex) == self)
     return acquire_again(rlock);
-  r = mpx_mutex_lock(&rlock->mutex, self, timeout_ms);
+  r = mpx_mutex_lock(&rlock->mutex, rlock, self, timeout_ms);
   if (r < 0)
     return mpx_mutex_fail(r, timeout_ms, "the RLock");
   rlock->depth = 1; /* whatever a dead owner left */

@@ -59,14 +59,14 @@ int mproc_rwlock_acquire_read(mproc_rwlock *rwlock, int timeout_ms) {
     return read_again(rwlock, entry);
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
   for (;;) {
-    r = mpx_guard_lock(&rwlock->guard, self, deadline);
+    r = mpx_guard_lock(&rwlock->guard, rwlock, self, deadline);
     if (r < 0)
       return r;
     r = try_to_read(rwlock, self);
     mpx_guard_unlock(&rwlock->guard);
     if (r != -EBUSY)
       return r;
-    r = mpx_mutex_await(&rwlock->writer, deadline);
+    r = mpx_mutex_await(&rwlock->writer, rwlock, deadline);
     if (r < 0)
       return mpx_mutex_fail(r, timeout_ms, "the RWLock");
   }
@@ -88,7 +88,7 @@ static bool has_readers(mproc_rwlock *rwlock) {
 static int await_readers(mproc_rwlock *rwlock, mpx_thread self, int64_t deadline, int timeout_ms) {
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&rwlock->turn);
-    int r = mpx_guard_lock(&rwlock->guard, self, deadline);
+    int r = mpx_guard_lock(&rwlock->guard, rwlock, self, deadline);
     if (r < 0)
       return r;
     bool has = has_readers(rwlock);
@@ -109,7 +109,7 @@ int mproc_rwlock_acquire_write(mproc_rwlock *rwlock, int timeout_ms) {
   if (mpx_mutex_owner(&rwlock->writer) == self || mpx_roster_find(&rwlock->readers, self))
     return mpx_fail(-EDEADLK, "the calling thread holds the RWLock already; release it first");
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
-  int died = mpx_mutex_lock(&rwlock->writer, self, timeout_ms);
+  int died = mpx_mutex_lock(&rwlock->writer, rwlock, self, timeout_ms);
   if (died < 0)
     return mpx_mutex_fail(died, timeout_ms, "the RWLock");
   MPROC_CRASH_POINT("rwlock.writer");
@@ -168,7 +168,7 @@ int mproc_rwlock_destroy(mproc_rwlock *rwlock) {
   int r = mpx_object_enter(rwlock, MPX_KIND_RWLOCK, &self);
   if (r < 0)
     return r;
-  r = mpx_guard_lock(&rwlock->guard, self, mpx_os_now() + MPX_GUARD_NS);
+  r = mpx_guard_lock(&rwlock->guard, rwlock, self, mpx_os_now() + MPX_GUARD_NS);
   if (r < 0)
     return r;
   r = has_readers(rwlock) ? mpx_fail(-EBUSY, "somebody reads; release the RWLock first")

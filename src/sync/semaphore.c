@@ -81,6 +81,14 @@ static bool has_more(mproc_semaphore *semaphore) {
   return false;
 }
 
+/* Who was woken takes it. -EBUSY: there is none. */
+static int take_when_woken(mproc_semaphore *semaphore, mpx_thread self) {
+  int r = take(semaphore, self);
+  if (r != -EBUSY && has_more(semaphore)) /* whoever should have taken that may have died */
+    mpx_turn_next(&semaphore->turn, 1);
+  return r;
+}
+
 int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
   mpx_thread self;
   int r = mpx_object_enter_for(semaphore, MPX_KIND_SEMAPHORE, timeout_ms, &self);
@@ -94,19 +102,22 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
   int64_t deadline = mpx_deadline(mpx_os_now(), timeout_ms);
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&semaphore->turn);
-    r = take(semaphore, self);
-    if (r != -EBUSY) {
-      if (has_more(semaphore)) /* whoever should have taken that may have died on the way */
-        mpx_turn_next(&semaphore->turn, 1);
+    r = take_when_woken(semaphore, self);
+    if (r != -EBUSY)
       return r;
-    }
     if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0)
       return MPROC_ECLOSED;
     MPROC_CRASH_POINT("semaphore.waits");
     if (!mpx_turn_sleep(&semaphore->turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the semaphore got no permit");
     MPROC_CRASH_POINT("semaphore.woken");
-    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0) /* its memory may be anything's */
+    /* before the next mark: its memory may be anything's. A permit that was given counts also if
+     * the semaphore was destroyed at once */
+    if (mpx_turn_may_look(semaphore, MPX_KIND_SEMAPHORE, &semaphore->turn, turn))
+      r = take_when_woken(semaphore, self);
+    if (r != -EBUSY)
+      return r;
+    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0)
       return MPROC_ECLOSED;
   }
 }

@@ -45,6 +45,11 @@ void mpx_turn_wake(mpx_turn *turn, int count);
  * The mark may be gone after it: who listens to a notice is looked for before. */
 bool mpx_turn_has_sleepers(mpx_turn *turn);
 
+/* After a sleep: whether a look at the object finds what was the object's, also if that was
+ * destroyed meanwhile, as its block stays what it is for a while: the turn went on since `seen`.
+ * Other data hardly look so, and zeros do not. */
+bool mpx_turn_may_look(const void *object, mpx_kind kind, const mpx_turn *turn, uint32_t seen);
+
 /* Lets at most `count` sleepers look again, where the change was a sequentially consistent
  * read-modify-write: either the waiter sees it when it looks again, or we see its mark.
  * [child]: usable in a signal handler. */

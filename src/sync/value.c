@@ -95,17 +95,29 @@ int mproc_value_compare_exchange_int64(mproc_value *value, int64_t *expected, in
   return r;
 }
 
+/* -EAGAIN: it is as it was. What it became counts also if it was destroyed at once. */
+static int look(const mproc_value *value, uint32_t turn, uint64_t seen, uint64_t *ret_bits) {
+  *ret_bits = atomic_load(&value->bits);
+  if (*ret_bits != seen && mpx_turn_may_look(value, MPX_KIND_VALUE, &value->turn, turn))
+    return 0;
+  int r = mpx_object_check(value, MPX_KIND_VALUE);
+  return r < 0 ? r : -EAGAIN;
+}
+
 static int wait_for_change(mproc_value *value, uint64_t seen, uint64_t *ret_bits, int timeout_ms) {
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
+  int r = check(value, MPX_VALUE_INT64);
+  if (r < 0)
+    return r;
   for (;;) {
     uint32_t turn = mpx_turn_prepare(&value->turn);
-    int r = get(value, MPX_VALUE_INT64, ret_bits);
-    if (r < 0 || *ret_bits != seen)
+    r = look(value, turn, seen, ret_bits);
+    if (r != -EAGAIN)
       return r;
     if (!mpx_turn_sleep(&value->turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the value did not change");
-    r = mpx_object_check(value, MPX_KIND_VALUE);
-    if (r < 0) /* its memory may be anything's */
+    r = look(value, turn, seen, ret_bits); /* before the next mark: its memory may be anything's */
+    if (r != -EAGAIN)
       return r;
   }
 }

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000 };
+enum { QUEUES = 64, MOST_TRIES = 500, SOON_MS = 5000, SOMEBODYS = 0x70 };
 
 /* As every object is made and destroyed, here and by a process. */
 #define OBJECT(what, ...)                                                                          \
@@ -113,7 +113,14 @@ static void dies_before_a_late_comer(late_comer *late, mpx_kind kind, void *obje
   head->kind = 0;
   kill_child(destroyer);
   check_exited(comer, 0);
-  head->kind = kind; /* for the next as well */
+  head->kind = kind; /* the next has the guard already */
+  late->comes = 0;
+  comer = start_process("mutex.taken:stop", come, late, "fork");
+  await_stop(comer);
+  head->kind = 0;
+  go_on(comer);
+  check_exited(comer, 0);
+  head->kind = kind; /* and has closed it for whoever comes */
   late->comes = 0;
   check_exited(start_by("fork", come, &late, sizeof late), 0);
   head->kind = 0;
@@ -251,25 +258,39 @@ TEST(sleepers_who_came_late_look_after_the_dead) {
 }
 
 /* Stopped, until the memory is somebody's: as if it had gone back to the heap. */
+static void memory_is_somebodys(int place, uint32_t word) {
+  bed *b = new_bed(place);
+  if (place == AT_EVENT) { /* so that it counts */
+    CHECK_EQ(mproc_event_set(b->object), 0);
+    CHECK_EQ(mproc_event_clear(b->object), 0);
+  }
+  mproc_process *destroyer, *sleeper = fall_asleep(b, &destroyer);
+  CHECK_EQ(kill((pid_t)mproc_process_pid(sleeper), SIGSTOP), 0);
+  await_stop(sleeper);
+  ((mpx_object *)b->object)->kind = 0;
+  go_on(destroyer);
+  check_exited(destroyer, 0);
+  ((mpx_object *)b->object)->kind = word;
+  b->turn->word = word;
+  if (place == AT_EVENT)
+    ((mproc_event *)b->object)->state = word;
+  if (place == AT_SEMAPHORE)
+    ((mproc_semaphore *)b->object)->value = SOMEBODYS;
+  if (place == AT_VALUE)
+    ((mproc_value *)b->object)->bits = SOMEBODYS;
+  go_on(sleeper);
+  check_exited(sleeper, 0);
+  CHECK_EQ(b->turn->word, word);
+  if (place == AT_SEMAPHORE)
+    CHECK_EQ(((mproc_semaphore *)b->object)->value, SOMEBODYS);
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
 TEST(sleepers_who_came_late_write_nothing) {
-  enum { SOMEBODYS = 0x70 };
   SKIP_WITHOUT_CRASH_POINTS();
   for (int place = 0; place < PLACES; place++) {
-    bed *b = new_bed(place);
-    mproc_process *destroyer, *sleeper = fall_asleep(b, &destroyer);
-    CHECK_EQ(kill((pid_t)mproc_process_pid(sleeper), SIGSTOP), 0);
-    await_stop(sleeper);
-    ((mpx_object *)b->object)->kind = 0;
-    go_on(destroyer);
-    check_exited(destroyer, 0);
-    ((mpx_object *)b->object)->kind = SOMEBODYS;
-    b->turn->word = SOMEBODYS;
-    if (place == AT_EVENT)
-      ((mproc_event *)b->object)->state = SOMEBODYS;
-    go_on(sleeper);
-    check_exited(sleeper, 0);
-    CHECK_EQ(b->turn->word, SOMEBODYS);
-    CHECK_EQ(mproc_heap_free(b), 0);
+    memory_is_somebodys(place, SOMEBODYS);
+    memory_is_somebodys(place, 0);
   }
 }
 
@@ -378,6 +399,35 @@ static int make_queues(const mproc_queue *old, mproc_queue **queues) {
     queues[count++] = make_queue();
   }
   return count;
+}
+
+/* Stopped before it has written anything, until the memory is somebody's. */
+TEST(stopped_before_a_queue_that_is_somebodys) {
+  const mpx_thread words[] = {0, 0x7070};
+  SKIP_WITHOUT_CRASH_POINTS();
+  for (int i = 0; i < 2; i++) {
+    mproc_queue *queue = make_queue();
+    mproc_process *stuck = start_process("queue.destroys:stop", destroy_queue, queue, "fork");
+    await_stop(stuck);
+    queue->object.kind = SOMEBODYS;
+    queue->destroyer = words[i];
+    go_on(stuck);
+    check_exited(stuck, 1);
+    CHECK_EQ(queue->destroyer, words[i]);
+    queue->object.kind = MPX_KIND_QUEUE;
+    queue->destroyer = 0;
+    CHECK_EQ(mproc_queue_destroy(queue), 0);
+  }
+}
+
+TEST(dies_before_it_destroys_a_queue) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  FOR_ALL_METHODS(method) {
+    mproc_queue *queue = make_queue();
+    check_killed(start_process("queue.destroys", destroy_queue, queue, method), SIGKILL);
+    CHECK_EQ(mproc_queue_put(queue, "text", 4, 0), 0);
+    CHECK_EQ(mproc_queue_destroy(queue), 0);
+  }
 }
 
 /* What a queue has goes by its address: the next one there keeps its own. */

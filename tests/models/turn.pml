@@ -74,7 +74,7 @@ inline next(count) {
       wake(count, woken);
       if
 #ifndef BROKEN_4 /* the mark goes although more may sleep than were woken */
-      :: woken == count -> woken = 0; turn = 0; break
+      :: woken > 0 -> woken = 0; turn = 0; break
 #endif
       :: else -> woken = 0
       fi
@@ -164,6 +164,15 @@ end_asleep:
   } /* semaphore.woken */
 }
 
+/* After the mark, in mproc_semaphore_acquire(): who should have taken the rest may have died. */
+inline pass_on() {
+  look_for_more();
+  if
+  :: more -> more = false; next(1)
+  :: else
+  fi
+}
+
 /* mproc_semaphore_acquire(), for ever or until a deadline, which may pass at any time. */
 inline acquire() {
   take();
@@ -175,20 +184,19 @@ inline acquire() {
     take();
 #endif
     if
-    :: got ->
-      turn = 0;
-      look_for_more();
+    :: got -> turn = 0; pass_on(); break
+    :: !got && has_deadline -> turn = 0; break
+    :: !got && !late ->
+      sleep();
       if
-      :: more -> more = false; next(1)
+      :: !late -> take() /* before the next mark */
       :: else
       fi;
-      break
-    :: !got && has_deadline -> turn = 0; break
-    :: !got && !late -> sleep()
-    fi;
-#ifdef BROKEN_1
-    take()
-#endif
+      if
+      :: got -> pass_on(); break
+      :: else
+      fi
+    fi
   od
 }
 

@@ -108,6 +108,7 @@ static void check_finds_incoming(patient *p, mproc_connection *end) {
   check_finds_strangers(p, &end->incoming.receiver, "a thread that never was awaits");
   CHECK_FINDS(p, end->incoming.mailbox, (uint64_t)7 << 32 | 1, "nobody's mailbox");
   CHECK_FINDS(p, end->incoming.mailbox, 1, "nobody's mailbox");
+  check_finds_strangers(p, &end->incoming.sender, "a thread that never was sends");
   end->incoming.receiver = own_name(); /* as one who died leaves it */
   CHECK_FINDS(p, end->incoming.mailbox, (uint64_t)7 << 32, "a mailbox of no process");
   end->incoming.receiver = 0;
@@ -178,6 +179,7 @@ TEST(damage_is_found_in_a_simplex_pipe) {
   CHECK_FINDS(&p, ends.first->in, 0, "directions do not meet");
   CHECK_FINDS(&p, ends.first->out, address(ends.first->in), "directions do not meet");
   CHECK_FINDS(&p, ends.second->incoming.receiver, own_name(), "that only sends");
+  CHECK_FINDS(&p, ends.second->incoming.sender, own_name(), "that only sends");
   CHECK_EQ(mproc_connection_close(ends.first), 0);
   CHECK_EQ(mproc_connection_close(ends.second), 0);
 }

@@ -128,6 +128,122 @@ TEST(destroying_an_array_without_its_lock) {
   check_untouched(lock);
 }
 
+/* In the shared heap: who sleeps where. */
+typedef struct taker {
+  mproc_lock *lock;
+  mproc_rlock *rlock;
+  mproc_rwlock *rwlock;
+  int how;
+  _Atomic int comes;
+} taker;
+
+enum { AT_LOCK, AT_RLOCK, READS, WRITES, HOWS };
+
+static int take_by(const taker *t, int timeout_ms) {
+  return t->how == AT_LOCK    ? mproc_lock_acquire(t->lock, timeout_ms)
+         : t->how == AT_RLOCK ? mproc_rlock_acquire(t->rlock, timeout_ms)
+         : t->how == READS    ? mproc_rwlock_acquire_read(t->rwlock, timeout_ms)
+                              : mproc_rwlock_acquire_write(t->rwlock, timeout_ms);
+}
+
+static int take_late(void *arg, size_t size) {
+  taker *t = *(taker **)arg;
+  (void)size;
+  t->comes = 1;
+  return take_by(t, MPROC_FOREVER) == MPROC_ECLOSED ? 0 : 1;
+}
+
+static void release_and_destroy(const taker *t) {
+  int r = t->how == AT_LOCK    ? mproc_lock_release(t->lock)
+          : t->how == AT_RLOCK ? mproc_rlock_release(t->rlock)
+                               : mproc_rwlock_release(t->rwlock);
+  CHECK_EQ(r, 0);
+  r = t->how == AT_LOCK    ? mproc_lock_destroy(t->lock)
+      : t->how == AT_RLOCK ? mproc_rlock_destroy(t->rlock)
+                           : mproc_rwlock_destroy(t->rwlock);
+  CHECK_EQ(r, 0);
+}
+
+/* Stopped until the memory is somebody's: all of it looks like an open lock. */
+static void stopped_taker(taker *t) {
+  CHECK_EQ(mproc_lock_create(&t->lock), 0);
+  CHECK_EQ(mproc_rlock_create(&t->rlock), 0);
+  CHECK_EQ(mproc_rwlock_create(&t->rwlock), 0);
+  void *object = t->how == AT_LOCK    ? (void *)t->lock
+                 : t->how == AT_RLOCK ? (void *)t->rlock
+                                      : (void *)t->rwlock;
+  t->comes = 0;
+  CHECK_EQ(t->how == READS ? mproc_rwlock_acquire_write(t->rwlock, 0) : take_by(t, 0), 0);
+  mproc_process *child = start_by("fork", take_late, &t, sizeof t);
+  AWAIT(t->comes && state_of(mproc_process_pid(child)) == 'S');
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGSTOP), 0);
+  CHECK(stopped_within(mproc_process_pid(child), JOIN_MS));
+  release_and_destroy(t);
+  uint64_t *words = object, zero[8] = {SOMEBODYS};
+  CHECK_EQ(((mpx_object *)object)->kind, 0);
+  memcpy(words, zero, sizeof zero);
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGCONT), 0);
+  check_exited(child, 0);
+  CHECK_EQ(memcmp(words, zero, sizeof zero), 0);
+}
+
+TEST(back_to_a_lock) {
+  taker *t = mproc_heap_calloc(1, sizeof *t);
+  CHECK(t != NULL);
+  for (t->how = 0; t->how < HOWS; t->how++)
+    stopped_taker(t);
+  CHECK_EQ(mproc_heap_free(t), 0);
+}
+
+/* In the shared heap: a barrier of one, whose action lasts until `release`. */
+typedef struct scene {
+  mproc_barrier *barrier;
+  _Atomic int acts, release, comes;
+} scene;
+
+static int act(void *arg) {
+  scene *s = arg;
+  s->acts = 1;
+  AWAIT(s->release);
+  return 0;
+}
+
+static void *act_in_thread(void *arg) {
+  scene *s = arg;
+  CHECK_EQ(mproc_barrier_wait_action(s->barrier, act, s, MPROC_FOREVER), 0);
+  return NULL;
+}
+
+static int come_late(void *arg, size_t size) {
+  scene *s = *(scene **)arg;
+  (void)size;
+  s->comes = 1;
+  return mproc_barrier_wait(s->barrier, MPROC_FOREVER) == MPROC_ECLOSED ? 0 : 1;
+}
+
+/* Who waits for room is not in the barrier yet. */
+TEST(back_to_a_barrier) {
+  scene *s = mproc_heap_calloc(1, sizeof *s);
+  const uint64_t zero[8] = {SOMEBODYS};
+  pthread_t actor;
+  CHECK(s != NULL);
+  CHECK_EQ(mproc_barrier_create(1, &s->barrier), 0);
+  CHECK_EQ(pthread_create(&actor, NULL, act_in_thread, s), 0);
+  AWAIT(s->acts);
+  mproc_process *child = start_by("fork", come_late, &s, sizeof s);
+  AWAIT(s->comes && state_of(mproc_process_pid(child)) == 'S');
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGSTOP), 0);
+  CHECK(stopped_within(mproc_process_pid(child), JOIN_MS));
+  s->release = 1;
+  CHECK_EQ(pthread_join(actor, NULL), 0);
+  CHECK_EQ(mproc_barrier_destroy(s->barrier), 0);
+  memcpy((void *)s->barrier, zero, sizeof zero);
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGCONT), 0);
+  check_exited(child, 0);
+  CHECK_EQ(memcmp(s->barrier, zero, sizeof zero), 0);
+  CHECK_EQ(mproc_heap_free(s), 0);
+}
+
 typedef struct sleeper {
   mproc_condition *condition;
   _Atomic int stands; /* under the condition's lock */

@@ -565,6 +565,48 @@ TEST(closing_while_a_thread_waits_for_a_descriptor) {
   free_board(b);
 }
 
+static int receive_handle(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  mproc_handle handle;
+  (void)size;
+  b->ready = 1;
+  return mproc_connection_recv_handle(b->second, &handle, MPROC_FOREVER) == 0 ? 0 : 1;
+}
+
+static void *send_handle_in_thread(void *arg) {
+  CHECK_EQ(mproc_connection_send_handle(arg, 0, MPROC_FOREVER), 0);
+  return NULL;
+}
+
+/* Until the other end is there, and until it has received. */
+TEST(closing_while_a_thread_sends_a_descriptor) {
+  board *b = new_board(NULL);
+  pthread_t thread;
+  skip_without_handover(b);
+  for (int is_there = 0; is_there < 2; is_there++) {
+    mproc_process *process = NULL;
+    b->ready = 0;
+    if (is_there) {
+      process = start_by("fork", receive_handle, &b, sizeof b);
+      AWAIT(b->ready && state_of(mproc_process_pid(process)) == 'S');
+      sleep_ms(50);
+      CHECK_EQ(kill((pid_t)mproc_process_pid(process), SIGSTOP), 0);
+      CHECK(stopped_within(mproc_process_pid(process), JOIN_MS));
+    }
+    CHECK_EQ(pthread_create(&thread, NULL, send_handle_in_thread, b->first), 0);
+    sleep_ms(100);
+    CHECK_EQ(mproc_connection_close(b->first), -EBUSY);
+    if (is_there)
+      CHECK_EQ(kill((pid_t)mproc_process_pid(process), SIGCONT), 0);
+    else
+      process = start_by("fork", receive_handle, &b, sizeof b);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    check_exited(process, 0);
+    CHECK_EQ(mproc_connection_give(b->second, getpid()), 0);
+  }
+  free_board(b);
+}
+
 /* Whoever only waits for a connection uses it as well. */
 static int wait_until_killed(void *arg, size_t size) {
   board *b = *(board **)arg;

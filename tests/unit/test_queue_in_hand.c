@@ -59,6 +59,73 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_traffic) {
   }
 }
 
+/* ---- destroyed meanwhile --------------------------------------------------------------------- */
+
+enum { NO_QUEUE = 7 };
+
+static int hold_what_comes(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  mproc_message message;
+  (void)size;
+  b->go = 1;
+  int r = mproc_queue_get_begin(b->queue, &message, MPROC_FOREVER);
+  if (r == MPROC_ECLOSED)
+    return NO_QUEUE;
+  CHECK_EQ(r, 0);
+  AWAIT(b->release);
+  return mproc_queue_get_commit(b->queue, &message) == 0 ? 0 : 1;
+}
+
+/* It has got the message by the time at which the destroyer knows that nobody sleeps any more. Who
+ * has no CPU for so long finds no queue; nobody has a message of one that is gone. */
+EACH_METHOD(message_that_came_to_a_sleeper_is_in_hand) {
+  const char byte = 0;
+  int seen = 0;
+  for (int i = 0; i < 10; i++) {
+    board *b = new_board(NULL);
+    mproc_process *child = start_by(method, hold_what_comes, &b, sizeof b);
+    AWAIT(b->go && state_of(mproc_process_pid(child)) == 'S');
+    CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+    int r = mproc_queue_destroy(b->queue);
+    CHECK(r == 0 || r == -EBUSY);
+    seen += r == -EBUSY;
+    b->release = 1;
+    check_exited(child, r == 0 ? NO_QUEUE : 0);
+    if (r != 0)
+      CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+    CHECK_EQ(mproc_heap_free(b), 0);
+  }
+  CHECK(seen > 0);
+}
+
+static int join_it(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->release = 1;
+  return mproc_queue_join(b->queue, MPROC_FOREVER) == 0 ? 0 : 1;
+}
+
+/* The destroyer finds what a dead one had, and wakes who waits: he waits all the same. */
+EACH_METHOD(sleeper_that_a_destroyer_woke_is_seen) {
+  const char byte = 0;
+  char found;
+  for (int i = 0; i < 10; i++) {
+    board *b = new_board(NULL);
+    CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+    mproc_process *holder = start_by(method, hold_one, &b, sizeof b);
+    AWAIT(b->go);
+    mproc_process *joiner = start_by(method, join_it, &b, sizeof b);
+    AWAIT(b->release && state_of(mproc_process_pid(joiner)) == 'S');
+    kill_child(holder);
+    CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+    CHECK_EQ(mproc_queue_get(b->queue, &found, 1, NULL, SOON_MS), 0);
+    check_exited(joiner, 0);
+    free_board(b);
+  }
+}
+
+/* ---- in the hand of the dead ----------------------------------------------------------------- */
+
 enum { LOOKS_MS = 100, LOOKS_MOST_MS = 10 * LOOKS_MS };
 
 static board *board_of_a_dead_consumer(const char *method) {
@@ -136,11 +203,13 @@ EACH_METHOD(message_in_a_dead_hand_that_was_passed_by) {
   int number = 1, count = 0;
   for (int i = 0; i < PLACES + PLACES / 2; i++)
     CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
+  AWAIT(size_of(b) == PLACES - 1); /* half a lap before its place, half a lap behind */
   kill_child(child);
   sleep_ms(LOOKS_MS);
-  for (; number != 0 && count <= 2 * PLACES; count++) /* one lap to find it, one to come to it */
+  for (; number != 0 && count <= PLACES; count++) /* the first get finds it at the latest */
     CHECK_EQ(mproc_queue_get(b->queue, &number, sizeof number, NULL, SOON_MS), 0);
   CHECK_EQ(number, 0);
+  CHECK(count > PLACES / 4);
   CHECK_EQ(mproc_queue_close(b->queue), 0);
   check_exited(producer, 0);
   free_board(b);

@@ -318,6 +318,53 @@ EACH_METHOD(event_that_is_set_and_destroyed) {
   CHECK_EQ(mproc_heap_free(b), 0);
 }
 
+static int acquire_one(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  (void)size;
+  b->go = 1;
+  int r = mproc_semaphore_acquire(b->semaphore, MPROC_FOREVER);
+  return r == 0 ? 0 : r == MPROC_ECLOSED ? 1 : 2;
+}
+
+static mproc_process *start_taker(board *b, const char *method) {
+  b->go = 0;
+  CHECK_EQ(mproc_semaphore_create(0, NULL, &b->semaphore), 0);
+  mproc_process *taker = start_by(method, acquire_one, &b, sizeof b);
+  AWAIT(b->go && state_of(mproc_process_pid(taker)) == 'S');
+  return taker;
+}
+
+/* The permit that it waited for was given, and more. */
+EACH_METHOD(semaphore_that_is_released_and_destroyed) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int i = 0; i < 10; i++) {
+    mproc_process *taker = start_taker(b, method);
+    CHECK_EQ(mproc_semaphore_release(b->semaphore, 1 + i % 2), 0);
+    while (mproc_semaphore_destroy(b->semaphore) == -EBUSY)
+      sleep_ms(1);
+    check_exited(taker, 0);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
+/* One who was stopped is not seen, and finds a semaphore that was destroyed. */
+TEST(semaphore_that_is_destroyed_under_a_stopped_waiter) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int given = 0; given < 3; given++) {
+    mproc_process *taker = start_taker(b, "fork");
+    CHECK_EQ(kill((pid_t)mproc_process_pid(taker), SIGSTOP), 0);
+    CHECK(stopped_within(mproc_process_pid(taker), JOIN_MS));
+    if (given)
+      CHECK_EQ(mproc_semaphore_release(b->semaphore, given), 0);
+    CHECK_EQ(mproc_semaphore_destroy(b->semaphore), 0);
+    CHECK_EQ(kill((pid_t)mproc_process_pid(taker), SIGCONT), 0);
+    check_exited(taker, given ? 0 : 1);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
 /* Set and cleared at once: everybody who waited goes, whoever comes later waits. */
 EACH_METHOD(event_lets_all_go) {
   board *b = new_board(0, NULL);

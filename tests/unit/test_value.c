@@ -219,3 +219,52 @@ EACH_METHOD(waiter_sees_each_change) {
   CHECK_EQ(mproc_array_create(1, 1, &b->array), 0);
   free_board(b);
 }
+
+static int wait_for_one(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  int64_t number = 0;
+  (void)size;
+  b->waits = 1;
+  int r = mproc_value_wait_int64(b->number, 0, &number, MPROC_FOREVER);
+  return r == 0 && number == 1 ? 0 : r == MPROC_ECLOSED ? 1 : 2;
+}
+
+/* A new value, 0, and who sleeps until it is another. */
+static mproc_process *start_waiter(board *b, const char *method) {
+  b->waits = 0;
+  CHECK_EQ(mproc_value_create_int64(0, &b->number), 0);
+  mproc_process *waiter = start_by(method, wait_for_one, &b, sizeof b);
+  AWAIT(b->waits && state_of(mproc_process_pid(waiter)) == 'S');
+  return waiter;
+}
+
+/* Whoever waited sees the change, though the value is gone when it comes to look. */
+EACH_METHOD(value_that_is_set_and_destroyed) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int i = 0; i < 10; i++) {
+    mproc_process *waiter = start_waiter(b, method);
+    CHECK_EQ(mproc_value_set_int64(b->number, 1), 0);
+    while (mproc_value_destroy(b->number) == -EBUSY)
+      sleep_ms(1);
+    check_exited(waiter, 0);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
+
+/* One who was stopped is not seen, and finds a value that was destroyed. */
+TEST(value_that_is_destroyed_under_a_stopped_waiter) {
+  board *b = mproc_heap_calloc(1, sizeof *b);
+  CHECK(b != NULL);
+  for (int is_set = 0; is_set < 2; is_set++) {
+    mproc_process *waiter = start_waiter(b, "fork");
+    CHECK_EQ(kill((pid_t)mproc_process_pid(waiter), SIGSTOP), 0);
+    CHECK(stopped_within(mproc_process_pid(waiter), JOIN_MS));
+    if (is_set)
+      CHECK_EQ(mproc_value_set_int64(b->number, 1), 0);
+    CHECK_EQ(mproc_value_destroy(b->number), 0);
+    CHECK_EQ(kill((pid_t)mproc_process_pid(waiter), SIGCONT), 0);
+    check_exited(waiter, is_set ? 0 : 1);
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+}
