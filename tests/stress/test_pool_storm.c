@@ -408,7 +408,7 @@ static void die_often(const char *method, int times) {
   AWAIT(descriptors_of(supervisor) <= descriptors);
   if (!UNDER_SANITIZER)
     CHECK(resident_of(supervisor) <= resident + RESIDENT_KIB);
-  AWAIT((void)figures(pool), heap_used() <= heap);
+  AWAIT((figures(pool).idle == WORKERS) && heap_used() <= heap);
   CHECK_EQ(figures(pool).died, 7 * (WARM_UP + times));
   CHECK_EQ(figures(pool).timed_out, WARM_UP + times);
   CHECK_EQ(figures(pool).supervisors_died, 0);
