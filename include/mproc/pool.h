@@ -79,7 +79,8 @@ typedef struct mproc_submit_options {
   int retries;         /* further attempts at a task that failed for another cause than CANCELLED */
   int retry_delay_ms;  /* before the second attempt; doubles each time, up to 30 s. 0: at once */
   int priority;        /* 1: before others, -1: after them. What runs is not interrupted. */
-  size_t group;        /* map: inputs that a worker takes at a time. 0: by measured time */
+  size_t group;        /* map: inputs that a worker takes at a time, or more where that would be
+                          more than 4,096 times. 0: by measured time */
   int guarded;         /* map: non-zero: each output is written to a place of its own with guards on
                           both sides, and copied; a task that writes past it fails */
   uint64_t look_ahead; /* imap: inputs that are asked for before they are due, and results kept. 0:

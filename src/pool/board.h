@@ -337,6 +337,11 @@ static inline int mpx_histogram_bucket(int64_t ns) {
 }
 
 /* For counters with one writer. */
+static inline void mpx_count_ns(_Atomic int64_t *counter, int64_t by) {
+  atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                        memory_order_relaxed);
+}
+
 static inline void mpx_count(_Atomic uint64_t *counter, uint64_t by) {
   atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
                         memory_order_relaxed);

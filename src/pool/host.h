@@ -58,6 +58,7 @@ struct mproc_pool {
   mpx_entry *bell_entry;
   uint64_t unloads;
   uintptr_t addresses[MPX_POOL_FUNCTIONS];
+  bool stays[MPX_POOL_FUNCTIONS];   /* of the program itself: never unloaded */
   uint64_t done, failed, cancelled; /* of all that is over: each input once */
 };
 

@@ -151,24 +151,35 @@ static int add_function(mproc_pool *pool, uintptr_t address, uint32_t number) {
   if (r < 0)
     return r;
   pool->addresses[number] = address;
+  pool->stays[number] = ((const mpx_function *)block)->is_main != 0;
   /* release: pairs with acquire of a worker that was told the number */
   atomic_store_explicit(&pool->board->functions[number], block, memory_order_release);
   atomic_store(&pool->board->function_count, number + 1);
   return 0;
 }
 
-/* An address names the same function as long as no library was unloaded. */
-int mpx_pool_function(mproc_pool *pool, uintptr_t address, uint32_t *ret_number) {
-  uint32_t count = atomic_load(&pool->board->function_count);
-  uint64_t unloads = mpx_os_module_unloads();
-  if (unloads != pool->unloads)
-    memset(pool->addresses, 0, count * sizeof pool->addresses[0]);
-  pool->unloads = unloads;
+static bool find_function(const mproc_pool *pool, uint32_t count, uintptr_t address,
+                          uint32_t *ret_number) {
   for (uint32_t i = count; i-- > 0;)
     if (pool->addresses[i] == address) {
       *ret_number = i;
-      return 0;
+      return true;
     }
+  return false;
+}
+
+/* An address names the same function as long as no library was unloaded. */
+int mpx_pool_function(mproc_pool *pool, uintptr_t address, uint32_t *ret_number) {
+  uint32_t count = atomic_load(&pool->board->function_count);
+  if (find_function(pool, count, address, ret_number) && pool->stays[*ret_number])
+    return 0;
+  uint64_t unloads = mpx_os_module_unloads();
+  for (uint32_t i = 0; i < count && unloads != pool->unloads; i++)
+    if (!pool->stays[i])
+      pool->addresses[i] = 0;
+  pool->unloads = unloads;
+  if (find_function(pool, count, address, ret_number))
+    return 0;
   int r = add_function(pool, address, count);
   if (r == 0)
     *ret_number = count;

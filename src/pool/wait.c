@@ -93,6 +93,9 @@ static void look_for_lost(mproc_pool *pool) {
 
 void mpx_pool_settle(mproc_pool *pool) {
   uint64_t deaths = atomic_load(&pool->board->deaths);
+  if (!atomic_load_explicit(&pool->board->done, memory_order_relaxed) &&
+      deaths == pool->deaths_seen && pool->retired.next == &pool->retired)
+    return;
   mpx_job *job = atomic_exchange(&pool->board->done, NULL), *first = NULL;
   while (job) { /* the other way round: as they came */
     mpx_job *next = atomic_load_explicit(&job->next, memory_order_relaxed);

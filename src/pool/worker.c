@@ -106,7 +106,7 @@ static void run_job(mpx_worker *worker, mpx_job *job, uint64_t word) {
   worker->now = mpx_os_now();
   int64_t run_time = worker->now - began;
   mpx_count(&line->run_time[mpx_histogram_bucket(run_time)], 1);
-  atomic_fetch_add_explicit(&line->busy_ns, run_time, memory_order_relaxed);
+  mpx_count_ns(&line->busy_ns, run_time);
   if (code != 0) {
     end_failed(worker, &task, job, word, code, run_time);
   } else {

@@ -9,6 +9,7 @@ typedef struct mpx_worker {
   mpx_line *line;
   unsigned number;
   void *state;         /* the initializer's */
+  uint64_t undone;     /* of the piece: inputs that failed, or were put aside */
   uint64_t tasks_left; /* UINT64_MAX: any number */
   int64_t now;         /* when the last thing ended that was timed */
   mproc_task_function *functions[MPX_POOL_FUNCTIONS];

@@ -62,6 +62,7 @@ static void note_failure(mproc_task *task, mpx_map *map, uint64_t index, int cod
   const mpx_job filled = {.index = index, .attempts = task->attempt};
   const mpx_job *job = map->job;
   mpx_job *item;
+  worker->undone++;
   if (task->attempt <= job->retries &&
       mpx_map_add_item(worker->board, map, &filled, worker->number, &item) == 0) {
     atomic_fetch_add_explicit(&worker->board->retried, 1, memory_order_relaxed);
@@ -73,28 +74,27 @@ static void note_failure(mproc_task *task, mpx_map *map, uint64_t index, int cod
   mpx_map_add_failure(map, mpx_task_failure(task, code, mpx_os_now() - began));
 }
 
-static void run_with_retries(mproc_task *task, mproc_task_function *function, mpx_map *map,
-                             uint64_t index) {
+/* The first attempt returned `code`. */
+static void go_on_failed(mproc_task *task, mproc_task_function *function, mpx_map *map,
+                         uint64_t index, int code) {
   mpx_worker *worker = task->worker;
+  mpx_line *line = worker->line;
   const mpx_job *job = map->job;
-  if (task->attempt > 1) /* of the input before */
-    atomic_store_explicit(&worker->line->attempt, 1, memory_order_relaxed);
-  for (task->attempt = 1;; task->attempt++) {
-    mpx_worker_mark_errors(worker);
-    int code = run_input(task, function, map, index);
-    if (code == 0) {
-      mpx_count(&worker->line->done, 1);
-      return;
-    }
+  while (code != 0) {
     if (task->attempt > job->retries || job->retry_delay_ms > 0) {
       note_failure(task, map, index, code);
-      return;
+      break;
     }
     atomic_fetch_add_explicit(&worker->board->retried, 1, memory_order_relaxed);
-    atomic_store_explicit(&worker->line->attempt, task->attempt + 1, memory_order_relaxed);
-    atomic_fetch_add(&worker->line->runs, 1);
+    atomic_store_explicit(&line->attempt, ++task->attempt, memory_order_relaxed);
+    atomic_fetch_add(&line->runs, 1);
     mpx_worker_heed(worker);
+    mpx_worker_mark_errors(worker);
+    code = run_input(task, function, map, index);
   }
+  task->attempt = 1;
+  task->text[0] = '\0';
+  atomic_store_explicit(&line->attempt, 1, memory_order_relaxed);
 }
 
 /* Whether the worker stays in the piece. */
@@ -106,24 +106,56 @@ static inline bool goes_on(mpx_worker *worker, const mpx_job *job) {
          !mpx_worker_must_go(worker);
 }
 
-/* `at` says what is done when we die: all before it; and what we are in. */
+/* Says which input is next, and so that all before it are done. release: they are written; pairs
+ * with acquire in repair.c */
+static inline bool comes_to(mpx_worker *worker, const mpx_job *job, uint64_t at) {
+  atomic_store_explicit(&worker->line->at, at, memory_order_release);
+  return goes_on(worker, job);
+}
+
+/* Nothing but the calls: this is what the finest tasks take. */
+static uint64_t run_plain(mproc_task *task, mproc_task_function *function, mpx_map *map,
+                          uint64_t at, uint64_t end) {
+  const char *input = map->inputs;
+  char *output = map->outputs;
+  aim(task, map, at);
+  for (; at < end && comes_to(task->worker, map->job, at); at++) {
+    task->index = at + map->base;
+    task->output = output ? output + at * map->output_size : NULL;
+    int code = function(task, input ? input + at * map->input_size : NULL, map->input_size);
+    if (code != 0)
+      go_on_failed(task, function, map, at, code);
+  }
+  return at;
+}
+
+static uint64_t run_each(mproc_task *task, mproc_task_function *function, mpx_map *map, uint64_t at,
+                         uint64_t end) {
+  mpx_worker *worker = task->worker;
+  for (; at < end && comes_to(worker, map->job, at); at++) {
+    mpx_worker_mark_errors(worker);
+    int code = run_input(task, function, map, at);
+    if (code != 0)
+      go_on_failed(task, function, map, at, code);
+    if (worker->tasks_left != UINT64_MAX)
+      worker->tasks_left--;
+  }
+  return at;
+}
+
 static void run_piece(mproc_task *task, mproc_task_function *function, mpx_map *map,
                       uint32_t piece) {
   mpx_worker *worker = task->worker;
   mpx_line *line = worker->line;
-  const mpx_job *job = map->job;
   uint64_t word = atomic_load_explicit(&map->pieces[piece], memory_order_relaxed);
-  uint64_t end = mpx_piece_end(word), at = mpx_piece_begin(word);
-  for (; at < end; at++) {
-    /* release: what was done before is written; pairs with acquire in repair.c */
-    atomic_store_explicit(&line->at, at, memory_order_release);
-    if (!goes_on(worker, job))
-      break;
-    run_with_retries(task, function, map, at);
-    if (worker->tasks_left != UINT64_MAX)
-      worker->tasks_left--;
-  }
+  uint64_t begin = mpx_piece_begin(word), end = mpx_piece_end(word);
+  bool is_plain = !map->each && !map->guarded && worker->tasks_left == UINT64_MAX &&
+                  !worker->board->settings.keep_errors;
+  worker->undone = 0;
+  uint64_t at = is_plain ? run_plain(task, function, map, begin, end)
+                         : run_each(task, function, map, begin, end);
   atomic_store_explicit(&line->at, at, memory_order_release);
+  mpx_count(&line->done, at - begin - worker->undone);
   MPROC_CRASH_POINT("pool.map.piece_run");
   mpx_map_put_back(map, piece, at);
   if (at < end) { /* the map may be in no lane any more */
@@ -155,14 +187,14 @@ static void count_piece(mpx_worker *worker, uint64_t size, int64_t began) {
   worker->now = mpx_os_now();
   int64_t ns = worker->now - began;
   mpx_count(&line->run_time[mpx_histogram_bucket(ns / (int64_t)size)], size);
-  atomic_fetch_add_explicit(&line->busy_ns, ns, memory_order_relaxed);
+  mpx_count_ns(&line->busy_ns, ns);
 }
 
 bool mpx_worker_run_map(mpx_worker *worker, mpx_job *job) {
   mpx_map *map = job->map;
   mpx_line *line = worker->line;
   mproc_task_function *function;
-  mproc_task task = {.worker = worker, .job = job};
+  mproc_task task = {.worker = worker, .job = job, .attempt = 1};
   uint64_t size = 0;
   uint32_t seen = 0, piece;
   int64_t ns = 0;
