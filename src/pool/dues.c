@@ -29,7 +29,9 @@ static void end_cancelled(mpx_board *board, mpx_job *job, uint64_t word) {
                               .run_time_ns = -1,
                               .max_rss_bytes = -1};
   mpx_failure *failure = mpx_failure_make(board, &filled, NULL, 0);
+  atomic_store(&board->lines[MPX_SUPERVISOR].job, job); /* until it is on the stack */
   (void)mpx_job_end(board, job, word, failure ? failure : &board->nameless, MPX_SUPERVISOR);
+  atomic_store(&board->lines[MPX_SUPERVISOR].job, NULL);
 }
 
 /* True: it is in the list no more. */
@@ -163,7 +165,9 @@ static void fail_all(mpx_board *board, mproc_cause cause, int code, const char *
       filled.index = job->index;
       filled.attempts = job->attempts;
       mpx_failure *failure = mpx_failure_make(board, &filled, NULL, 0);
+      atomic_store(&board->lines[MPX_SUPERVISOR].job, job);
       (void)mpx_job_end(board, job, word, failure ? failure : &board->nameless, MPX_SUPERVISOR);
+      atomic_store(&board->lines[MPX_SUPERVISOR].job, NULL);
     }
 }
 

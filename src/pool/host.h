@@ -121,6 +121,8 @@ void mpx_progress_tell(mproc_future *future, bool is_last);
 /* The future is over and nobody's: what it has goes, now or when no worker looks at it any more. */
 void mpx_future_release(mproc_pool *pool, mproc_future *future);
 void mpx_pool_retire(mproc_pool *pool);
+/* Whether somebody who lives may be in it, or about to put it on a stack. */
+bool mpx_future_is_in_line(const mproc_pool *pool, const mproc_future *future);
 
 /* ---- future.c */
 

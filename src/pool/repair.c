@@ -211,6 +211,7 @@ static void take_back(mpx_supervisor *supervisor, mpx_job *job) {
 void mpx_repair_after_supervisor(mpx_supervisor *supervisor) {
   mpx_board *board = supervisor->board;
   (void)atomic_exchange(&board->again, NULL);
+  atomic_store(&supervisor->line->job, NULL); /* the last one's */
   supervisor->due = NULL;
   for (mpx_job_chunk *chunk = atomic_load(&board->chunks); chunk; chunk = chunk->next)
     for (int i = 0; i < MPX_POOL_CHUNK; i++) {
@@ -225,9 +226,10 @@ void mpx_repair_after_supervisor(mpx_supervisor *supervisor) {
                                                mpx_word_with(word, MPX_JOB_AGAIN, MPX_NOBODY));
         take_back(supervisor, item);
       }
+      atomic_store(&supervisor->line->job, job);
       mpx_map_check(board, job->map, MPX_SUPERVISOR);
+      atomic_store(&supervisor->line->job, NULL);
     }
-  atomic_store(&supervisor->line->job, NULL);
   atomic_fetch_add(&board->maps_changed, 1);
   atomic_fetch_add(&board->deaths, 1);
 }

@@ -57,13 +57,23 @@ static void finish(mproc_pool *pool, mproc_future *future) {
   free(future);
 }
 
-static bool is_looked_at(const mpx_line *line, mproc_future *future) {
+/* The map's, or an input's of it that was put aside. */
+static bool is_in_line(const mpx_line *line, const mproc_future *future) {
   const mpx_job *job = atomic_load(&line->job);
   bool found = job == future->job;
-  for (mpx_job *item = atomic_load(&future->map->items); job && item && !found;
-       item = item->map_next)
+  mpx_job *item = job && !found && future->map ? atomic_load(&future->map->items) : NULL;
+  for (; item && !found; item = item->map_next)
     found = item == job;
   return found;
+}
+
+bool mpx_future_is_in_line(const mproc_pool *pool, const mproc_future *future) {
+  mpx_board *board = pool->board;
+  int used = atomic_load(&board->lines_used);
+  for (int i = 0; i < used; i++)
+    if (is_in_line(&board->lines[i], future))
+      return true;
+  return is_in_line(&board->lines[MPX_SUPERVISOR], future);
 }
 
 /* Whether a worker may still look at the map: it is named in a line, or an input that was put aside
@@ -73,11 +83,7 @@ static bool is_used(mproc_pool *pool, mproc_future *future) {
   if (atomic_load(&future->map->items) &&
       atomic_load(&board->lanes[MPX_LANE_AGAIN].head) < future->lane_tail)
     return true;
-  int used = atomic_load(&board->lines_used);
-  for (int i = 0; i < used; i++)
-    if (is_looked_at(&board->lines[i], future))
-      return true;
-  return is_looked_at(&board->lines[MPX_SUPERVISOR], future);
+  return mpx_future_is_in_line(pool, future);
 }
 
 void mpx_pool_retire(mproc_pool *pool) {

@@ -64,15 +64,6 @@ static void settle(mproc_pool *pool, mpx_job *job) {
   }
 }
 
-/* Whether somebody who lives is about to put the job on the stack. */
-static bool is_in_hand(const mpx_board *board, const mpx_job *job) {
-  int used = atomic_load(&board->lines_used);
-  for (int i = 0; i < used; i++)
-    if (atomic_load(&board->lines[i].job) == job)
-      return true;
-  return atomic_load(&board->lines[MPX_SUPERVISOR].job) == job;
-}
-
 /* Who died between a job's end and the stack has left it in none. */
 static void look_for_lost(mproc_pool *pool) {
   bool is_left = false;
@@ -82,7 +73,7 @@ static void look_for_lost(mproc_pool *pool) {
       if (!mpx_word_is_over(atomic_load(&job->word)) || !pool->by_number[job->number] ||
           pool->by_number[job->number]->is_over)
         continue;
-      if (is_in_hand(pool->board, job))
+      if (mpx_future_is_in_line(pool, pool->by_number[job->number]))
         is_left = true;
       else
         settle(pool, job);

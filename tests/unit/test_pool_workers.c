@@ -33,7 +33,7 @@ EACH_METHOD(processes_have_names) {
   int threads = count_threads();
   mproc_pool *pool = pool_with(&options);
   for (int i = 0; i < 3; i++) {
-    char name[16];
+    char name[32];
     snprintf(name, sizeof name, "crew:%d", i);
     AWAIT(is_called(pid_of(pool, i), name));
     AWAIT(worker_of(pool, i).started == 1);
