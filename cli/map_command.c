@@ -297,8 +297,10 @@ int map_run_command(mproc_task *task, const void *input, size_t size) {
   (void)size;
   const map_setup *setup = map_worker_setup();
   if (record->refusal != MAP_FITS ||
-      atomic_load_explicit(&setup->control->stop, memory_order_relaxed))
+      atomic_load_explicit(&setup->control->stop, memory_order_relaxed)) {
+    record->started_ns = 0; /* an attempt before may have begun; this is no result of it */
     return 0;
+  }
   map_record_take_over(record);
   char **words = split_words(record);
   run r = {.record = record, .task = task, .argv = words + 1};

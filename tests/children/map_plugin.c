@@ -52,6 +52,10 @@ static int ends(mproc_task *task, const void *input, size_t size) {
   }
   if (is_asked(input, "fail"))
     return mproc_task_fail(task, 5, "does not like %s", (const char *)input);
+  if (is_asked(input, "slow_once") && mproc_task_attempt(task) == 1) {
+    usleep(700000);
+    return mproc_task_fail(task, 1, "the first attempt");
+  }
   if (is_asked(input, "once") && mproc_task_attempt(task) == 1)
     return mproc_task_fail(task, 1, "the first attempt");
   if (is_asked(input, "crash_once") && mproc_task_attempt(task) == 1)

@@ -469,6 +469,19 @@ class Halt(Case):
             self.assertEqual(done.returncode, 128 + signal.SIGSEGV)
 
 
+    def check_that_stopped_is_not_done(self, *words):
+        done = run("-j2", "--retries", "1", "--halt", "soon,success=1", "--joblog",
+                   self.path("log"), *words)
+        self.assertEqual((done.returncode, done.stdout), (0, b"a\n"), done.stderr)
+        self.assertEqual([row[0] for row in self.rows()], ["2"])
+
+    def test_attempt_that_is_not_made_is_no_success(self):
+        script = "test $0 = a || { sleep 0.7; kill -9 $PPID; sleep 5; }; echo $0"
+        self.check_that_stopped_is_not_done("--", "sh", "-c", script, ":::", "dies", "a")
+        if PLUGIN:
+            self.check_that_stopped_is_not_done(f"{PLUGIN}:ends", "slow_once", "a")
+
+
 class Joblog(Case):
     def test_columns(self):
         self.check(run("-j2", "--joblog", self.path("log"), "--", "sh", "-c",
