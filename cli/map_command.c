@@ -230,7 +230,8 @@ static int reap(run *r) {
   int status = 0;
   while (waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
     continue;
-  if (r->end != MAP_END_NONE)
+  /* the main program kills by the group's number, which is forgotten here */
+  if (r->end != MAP_END_NONE || atomic_load(&map_worker_setup()->control->stop) == MAP_END_ALL)
     (void)kill(-r->pid, SIGKILL);
   atomic_store_explicit(&r->record->group, 0, memory_order_relaxed);
   while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)

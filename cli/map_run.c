@@ -303,7 +303,8 @@ static void wait_for_something(run *r) {
 
 /* Tells workers to begin nothing, ends what runs, and waits for the end of commands a moment. */
 static void stop_now(run *r) {
-  atomic_store_explicit(&r->control->stop, 1, memory_order_relaxed);
+  /* before the first signal: a worker whose command ends by it is to know why */
+  atomic_store(&r->control->stop, MAP_END_ALL);
   int64_t deadline_ns = map_now_ns() + (int64_t)GRACE_MS * 1000000;
   bool runs = !r->function;
   for (map_group *group = r->first; group && runs; group = group->next)
@@ -326,7 +327,7 @@ static void loop(run *r) {
     if (!r->first && (r->at_end || r->stopping))
       return;
     if (r->stopping)
-      atomic_store_explicit(&r->control->stop, 1, memory_order_relaxed);
+      atomic_store_explicit(&r->control->stop, MAP_BEGIN_NOTHING, memory_order_relaxed);
     map_progress_show(&r->tally, r->source);
     wait_for_something(r);
     if (mproc_pool_dispatch(r->pool) < 0) {

@@ -574,11 +574,11 @@ class Joblog(Case):
 
 
 class Interrupts(Case):
-    def begin(self, mark, *arguments, **streams):
+    def begin(self, mark, *arguments, count=2, **streams):
         program = start(*arguments, **streams)
         self.addCleanup(program.wait)
         self.addCleanup(program.kill)
-        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= 2, 20))
+        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= count, 20))
         return program
 
     def check_end(self, program, mark, number, to_group=False):
@@ -614,6 +614,14 @@ class Interrupts(Case):
         program = self.begin(mark, "-j2", "--", "sh", "-c",
                              "trap '' TERM INT; while :; do sleep 0.1; done", ":::", mark, mark)
         self.check_end(program, mark, signal.SIGTERM)
+
+    def test_child_that_ignores_it_goes_with_its_command(self):
+        mark = f"1{os.getpid()}.5"
+        script = "(trap '' TERM INT; sleep $0; :) & wait"
+        for number in signal.SIGINT, signal.SIGTERM:
+            program = self.begin(mark, "--", "sh", "-c", script, ":::", mark, count=3)
+            self.addCleanup(lambda: [os.kill(pid, 9) for pid in processes_with(mark)])
+            self.check_end(program, mark, number)
 
     def test_function_and_what_it_started(self):
         if not PLUGIN:
