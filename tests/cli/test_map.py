@@ -241,6 +241,11 @@ class Commands(Case):
         self.check(run("--", "sh", "-c", "sleep 5 & echo a", ":::", "x"), b"a\n")
         self.assertLess(time.monotonic() - began, 4)
 
+    def test_child_left_behind_that_writes_without_end(self):
+        done = run("--", "sh", "-c", "head -c $0 /dev/zero & exit 0", ":::", "400000000")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertLess(len(done.stdout), 200000000)
+
     def test_number_of_jobs(self):
         script = 'mkdir "$0/$$"; sleep 0.3; ls "$0" | wc -l; rmdir "$0/$$"'
         for jobs in 1, 3:
@@ -787,11 +792,12 @@ class Mistakes(Case):
 
 
 class Completion(unittest.TestCase):
-    def complete(self, *words):
+    def complete(self, *words, **variables):
         script = ('source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _mproc; '
                   'printf "%s\\n" "${COMPREPLY[@]}"')
         done = subprocess.run(["bash", "-c", script, os.path.join(COMPLETION, "mproc.bash"), *words],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True,
+                              env={**os.environ, **variables})
         self.assertEqual(done.stderr, "")
         return done.stdout.split()
 
@@ -803,6 +809,17 @@ class Completion(unittest.TestCase):
         self.assertIn("true", self.complete("mproc", "map", "-j", "2", "--", "tru"))
         if PLUGIN and shutil.which("nm"):
             self.assertEqual(self.complete("mproc", "map", PLUGIN, ":", "upp"), ["upper"])
+
+    def test_names_of_a_library_are_not_executed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mark, nm = os.path.join(folder, "mark"), os.path.join(folder, "nm")
+            with open(nm, "w", encoding="utf-8") as file:
+                file.write("#!/bin/sh\ncat <<'END'\n1 D mproc_task_good_1\n"
+                           f"2 D mproc_task_$(touch${{IFS}}{mark})\nEND\n")
+            os.chmod(nm, 0o755)
+            found = self.complete("mproc", "map", nm, ":", "",
+                                  PATH=f"{folder}:{os.environ['PATH']}")
+            self.assertEqual((found, os.path.exists(mark)), (["good_1"], False))
 
     def test_every_option(self):
         text = subprocess.run([PROGRAM, "map", "--help"], stdout=subprocess.PIPE, text=True,
