@@ -213,6 +213,7 @@ typedef struct map_result {
   const map_record *record;
   bool ran; /* false: it did not begin, and does not count */
   bool failed;
+  bool no_worker; /* it did not begin, and never will: none comes up */
   int exit_value; /* -1: it has none */
   int signal;
   int attempts;

@@ -219,6 +219,10 @@ static int status_of(const map_result *result) {
 }
 
 static void count_result(run *r, const map_result *result) {
+  if (result->no_worker && r->status == 0) {
+    map_error("%s", result->error);
+    give_up(r);
+  }
   if (!result->ran)
     return;
   r->tally.done++;

@@ -373,10 +373,12 @@ class Functions(Case):
         self.assertEqual((sum(counts), len(counts)), (50, 3))
 
     def test_initializer_that_fails(self):
-        done = call("no_worker", "a", "b")
-        self.assertNotEqual(done.returncode, 0)
-        self.assertEqual(done.stdout, b"")
-        self.assertNotEqual(done.stderr, b"")
+        inputs = list(map(str, range(50)))
+        for options in [], ["--unordered", "--json"], ["--halt", "soon,fail=1"]:
+            done = call("no_worker", *inputs, options=["--joblog", self.path("log"), *options])
+            self.check_error(done, "the initializer failed")
+            self.assertEqual(done.stderr.count(b"mproc: "), 1, done.stderr)
+            self.assertEqual(self.rows(), [])
 
     def test_refusals_of_a_library(self):
         self.check_error(call(""), "which function?", ":upper", "the input in capital letters")
