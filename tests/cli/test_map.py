@@ -648,6 +648,20 @@ class Interrupts(Case):
         self.assertEqual(program.returncode, 130)
         self.assertEqual(errors.count(b"\n"), 1, errors)
 
+    def test_while_nobody_reads_its_output(self):
+        for number in signal.SIGINT, signal.SIGTERM:
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, reading)
+            program = start("-j1", "--", "head", "-c", "1000000", ":::", *["/dev/zero"] * 4,
+                            stdout=writing)
+            self.addCleanup(program.kill)
+            os.close(writing)
+            time.sleep(0.7)
+            program.send_signal(number)
+            _, errors = program.communicate(timeout=10)
+            self.assertEqual(program.returncode, 128 + number, errors)
+            self.assertEqual(errors.count(b"\n"), 1, errors)
+
     def test_killed_program_takes_its_commands_along(self):
         mark = f"3{os.getpid()}.5"
         program = self.begin(mark, "-j2", "--", "sleep", ":::", mark, mark)
@@ -729,6 +743,17 @@ class Output(Case):
         done = run("--stats", "--", "sh", "-c", "exit $0", ":::", "0", "1")
         self.assertEqual((done.returncode, done.stdout), (1, b""))
         self.assertRegex(done.stderr, rb"mproc: 2 inputs in \d+\.\d+ s, \d+/s; 1 failed\n")
+
+    def test_output_that_does_not_wait(self):
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        program = start("--", "head", "-c", "1000000", ":::", *["/dev/zero"] * 3, stdout=writing)
+        os.close(writing)
+        time.sleep(0.5)
+        with open(reading, "rb") as file:
+            self.assertEqual(len(file.read()), 3000000)
+        _, errors = program.communicate(timeout=20)
+        self.assertEqual((program.returncode, errors), (0, b""))
 
     def test_full_disk_and_reader_that_went_away(self):
         with open("/dev/full", "wb") as full:
