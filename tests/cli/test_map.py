@@ -755,6 +755,23 @@ class Output(Case):
         _, errors = program.communicate(timeout=20)
         self.assertEqual((program.returncode, errors), (0, b""))
 
+    def test_streams_that_are_closed(self):
+        def run_without(close, *words):
+            script = f'exec "$0" map --joblog "$@" {close}'
+            return subprocess.run(["sh", "-c", script, PROGRAM, self.path("log"), *words],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, env=environment({}), timeout=30)
+
+        for close in ">&-", "<&- >&-":
+            done = run_without(close, "--", "echo", ":::", "a")
+            self.check_error(done, "cannot write to standard output: Bad file descriptor")
+            self.assertEqual(self.rows(), [])
+        done = run_without("2>&-", "--", "sh", "-c", "echo $0; echo no >&2", ":::", "a")
+        self.check(done, b"a\n")
+        self.assertEqual(len(self.rows()), 1)
+        self.check_error(run_without("<&-", "--", "echo"), "standard input: Bad file descriptor")
+        self.check(run_without("<&- 2>&-", "--", "echo", ":::", "a"), b"a\n")
+
     def test_full_disk_and_reader_that_went_away(self):
         with open("/dev/full", "wb") as full:
             program = start("--", "echo", ":::", "a", stdout=full)
