@@ -188,6 +188,24 @@ class Commands(Case):
         self.check(done, b"<A B><IT'S><$X\nY>")
         self.check(run("--shell", "--", "echo", ":::", "a  b"), b"a  b\n")
 
+    def test_input_in_quotes_of_a_line_for_a_shell(self):
+        mark = self.path("mark")
+        inputs = [f"$(touch {mark})", f"'$(touch {mark})'", f"`touch {mark}`",
+                  f"';touch {mark};'"]
+        for line in ('echo "{}"', "echo '{}'", 'echo "a {.}"', 'echo "$(echo "a {} b")"',
+                     "echo `echo {}`", "echo \\{}", "echo ${}", "cat <<E\n{}\nE",
+                     "echo # '\necho '{}'", 'echo # "\necho "{}"', "echo \\' '{}'",
+                     'echo "${x:-{}}"', "echo \"'{}'\""):
+            self.check_error(run("--shell", "--", line, ":::", *inputs), "{} without quotes")
+        self.check_error(run("--shell", "--", "echo '", "{}", "'", ":::", "a"), "without quotes")
+        for line in ("echo {}", "'echo' {}\"\"''", "echo $(echo {})", "(echo {})",
+                     "echo \\\"{} | tr -d '\"'", "true # '\necho {}", "x=1; echo ${x#1}{}",
+                     "echo \"$(echo '\"' \")\" | tr -d x)\" >/dev/null; echo {}",
+                     "case a in a) echo {};; esac"):
+            done = run("--shell", "--", line, ":::", *inputs)
+            self.check(done, "".join(f"{text}\n" for text in inputs).encode())
+        self.assertFalse(os.path.exists(mark))
+
     def test_command_reads_no_input(self):
         self.check(run("--", "sh", "-c", "cat; echo $0", stdin=b"a\nb\n"), b"a\nb\n")
 
