@@ -202,13 +202,24 @@ static bool may_group(const run *r) {
          options->halt.when == MAP_HALT_NEVER;
 }
 
+/* So many as are not large together, by the results of the latest. */
+static size_t inputs_that_fit(const run *r, const map_group *group) {
+  size_t held = group->held_bytes / group->count;
+  size_t bytes = held > r->function->output_size ? held : r->function->output_size;
+  if (bytes == 0)
+    return GROUP_INPUTS_MAX;
+  return bytes < GROUP_BYTES_MAX ? GROUP_BYTES_MAX / bytes : 1;
+}
+
 /* Groups that take some milliseconds cost little each, and keep nobody waiting. */
 static void adapt(run *r, const map_group *group, int64_t run_ns) {
   double input_ns = (double)run_ns / (double)group->count;
   r->input_ns = r->input_ns > 0 ? (3 * r->input_ns + input_ns) / 4 : input_ns;
   double wanted = (double)GROUP_NS * r->workers / (r->input_ns > 50 ? r->input_ns : 50);
   size_t most = r->batch_size * 8;
+  size_t fit = inputs_that_fit(r, group);
   most = most < GROUP_INPUTS_MAX ? most : GROUP_INPUTS_MAX;
+  most = most < fit ? most : fit;
   r->batch_size = wanted > (double)most ? most : wanted < 2 * r->workers ? 1 : (size_t)wanted;
 }
 

@@ -438,6 +438,21 @@ class Functions(Case):
                 self.assertEqual(program.returncode, 143)
                 yes.kill()
 
+    def peak_kib(self, inputs):
+        program = start("-j2", "-a", self.put("inputs", inputs), f"{PLUGIN}:repeat",
+                        stderr=subprocess.DEVNULL)
+        self.addCleanup(program.stdout.close)
+        while os.read(program.stdout.fileno(), 1 << 20):
+            continue
+        _, status, usage = os.wait4(program.pid, 0)
+        program.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(program.returncode, 0)
+        return usage.ru_maxrss
+
+    def test_large_results_take_bounded_memory(self):
+        few, many = self.peak_kib(b"400000\n"), self.peak_kib(b"400000\n" * 3000)
+        self.assertLess(many - few, 40 << 10)
+
     def test_results_come_while_input_is_open(self):
         program = start(f"{PLUGIN}:upper", stdin=subprocess.PIPE)
         for word in b"a", b"b", b"c":
