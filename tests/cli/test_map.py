@@ -695,6 +695,26 @@ class Interrupts(Case):
             self.assertEqual(program.returncode, 128 + number, errors)
             self.assertEqual(errors.count(b"\n"), 1, errors)
 
+    def test_while_it_reads_an_endless_line(self):
+        with open("/dev/zero", "rb") as zeros:
+            program = start("--", "echo", stdin=zeros)
+        self.addCleanup(program.kill)
+        time.sleep(0.1)
+        program.send_signal(signal.SIGTERM)
+        try:
+            program.communicate(timeout=10)
+        finally:
+            program.kill()
+        self.assertEqual(program.returncode, 143)
+
+    def test_endless_line_is_an_error(self):
+        with open("/dev/zero", "rb") as zeros:
+            program = start("--", "echo", stdin=zeros)
+        self.addCleanup(program.kill)
+        _, errors = program.communicate(timeout=60)
+        self.assertEqual(program.returncode, 255)
+        self.assertRegex(errors, rb"\Amproc: standard input: .* -0\n\Z")
+
     def test_killed_program_takes_its_commands_along(self):
         mark = f"3{os.getpid()}.5"
         program = self.begin(mark, "-j2", "--", "sleep", ":::", mark, mark)
