@@ -130,6 +130,14 @@ static int swap_bytes(mproc_task *task, const void *input, size_t size) {
 }
 MPROC_TASK(swap_bytes, .help = "4 bytes in the other order", .input_size = 4, .output_size = 4);
 
+static int fills(mproc_task *task, const void *input, size_t size) {
+  (void)size;
+  *(char *)mproc_task_output(task) = *(const char *)input;
+  return 0;
+}
+MPROC_TASK(fills, .help = "the input's first byte and many zeros", .input_size = 4,
+           .output_size = 1 << 18);
+
 static int start(void *arg, size_t size, void **ret_state) {
   (void)arg;
   (void)size;
