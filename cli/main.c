@@ -1,9 +1,11 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mproc/mproc.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char map_help[] =
     "Usage: mproc map [OPTION]... LIBRARY:FUNCTION [INPUT]...\n"
@@ -129,7 +131,17 @@ int cli_check_init(void) {
   return CLI_USAGE;
 }
 
+/* A standard stream that was closed would be the number of the next file opened. What takes its
+ * place cannot be used as that stream, so that a use of it is still an error. */
+static void occupy_streams(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+      (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
 int main(int argc, char **argv) {
+  occupy_streams();
   init_result = mproc_init(&argc, &argv, NULL); /* who asks for help may have set a bad value */
   signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes a write error, which is reported */
   return finish_output(run(argc, argv));

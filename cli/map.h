@@ -141,8 +141,14 @@ int map_function_check(const char *target);
 
 /* ---- what main program and workers share: map_worker.c, map_command.c ------------------------ */
 
+typedef enum map_stop {
+  MAP_GO_ON = 0,
+  MAP_BEGIN_NOTHING, /* what runs goes on */
+  MAP_END_ALL        /* what runs is killed with all that it has started */
+} map_stop;
+
 typedef struct map_control {
-  _Atomic int stop; /* the main program: what has not begun is not to begin */
+  _Atomic int stop; /* the main program: a map_stop */
 } map_control;
 
 typedef enum map_end {
@@ -207,6 +213,7 @@ typedef struct map_result {
   const map_record *record;
   bool ran; /* false: it did not begin, and does not count */
   bool failed;
+  bool no_worker; /* it did not begin, and never will: none comes up */
   int exit_value; /* -1: it has none */
   int signal;
   int attempts;

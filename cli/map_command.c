@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,6 +25,8 @@ enum {
   GRACE_MS = 1000, /* between SIGTERM and SIGKILL */
   SIGNALS = 64
 };
+
+#define FIRST_LOOK_NS ((int64_t)FIRST_LOOK_MS * 1000000)
 
 enum { OUT, ERRORS, ENDED, ITEM_COUNT };
 
@@ -117,29 +120,28 @@ static void close_item(run *r, int item) {
   r->items[item].fd = -1;
 }
 
-/* Only where poll() says that it does not wait. */
-static void read_item(run *r, int item) {
+/* Only where poll() says that it does not wait. Returns how many bytes there were. */
+static size_t read_item(run *r, int item, size_t most) {
   map_buffer *bytes = &r->bytes[item];
-  map_append(bytes, NULL, READ_BYTES);
-  bytes->size -= READ_BYTES;
-  ssize_t n = read(r->items[item].fd, bytes->data + bytes->size, READ_BYTES);
+  map_append(bytes, NULL, most);
+  bytes->size -= most;
+  ssize_t n = read(r->items[item].fd, bytes->data + bytes->size, most);
   if (n > 0)
     bytes->size += (size_t)n;
   else if (n == 0 || errno != EINTR)
     close_item(r, item);
+  return n > 0 ? (size_t)n : 0;
 }
 
-/* What the command has written is in the pipes when it ends; what a child that it left behind
- * writes later is lost. */
+/* What the command has written is in the pipes when it ends. What a child that it left behind
+ * writes later is lost: it may never cease. */
 static void drain(run *r) {
-  while (r->items[OUT].fd >= 0 || r->items[ERRORS].fd >= 0) {
-    int n = poll(r->items, 2, 0);
-    if (n == 0 || (n < 0 && errno != EINTR))
-      break;
-    for (int item = OUT; item <= ERRORS && n > 0; item++) {
-      if (r->items[item].fd >= 0 && r->items[item].revents)
-        read_item(r, item);
-    }
+  for (int item = OUT; item <= ERRORS; item++) {
+    int left = 0;
+    if (r->items[item].fd < 0 || ioctl(r->items[item].fd, FIONREAD, &left) < 0)
+      continue;
+    while (left > 0 && r->items[item].fd >= 0 && poll(&r->items[item], 1, 0) != 0)
+      left -= (int)read_item(r, item, left < READ_BYTES ? (size_t)left : READ_BYTES);
   }
 }
 
@@ -209,16 +211,17 @@ static void follow(run *r) {
       watched = true;
     }
     int n = poll(r->items, ITEM_COUNT, pause_ms(r, !watched));
-    if (n == 0 && !watched) {
+    /* a child that it left behind may write without a pause */
+    if (!watched && (n == 0 || map_now_ns() - r->record->started_ns >= FIRST_LOOK_NS)) {
       watch_end(r);
       watched = true;
     }
     for (int item = OUT; item <= ERRORS && n > 0; item++) {
       if (r->items[item].fd >= 0 && r->items[item].revents)
-        read_item(r, item);
+        (void)read_item(r, item, READ_BYTES);
     }
     bool pidfd = r->items[ENDED].fd >= 0;
-    if (pidfd ? n > 0 && r->items[ENDED].revents : watched && n == 0 && has_ended(r))
+    if (pidfd ? n > 0 && r->items[ENDED].revents : watched && has_ended(r))
       return;
     look(r);
   }
@@ -230,7 +233,8 @@ static int reap(run *r) {
   int status = 0;
   while (waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
     continue;
-  if (r->end != MAP_END_NONE)
+  /* the main program kills by the group's number, which is forgotten here */
+  if (r->end != MAP_END_NONE || atomic_load(&map_worker_setup()->control->stop) == MAP_END_ALL)
     (void)kill(-r->pid, SIGKILL);
   atomic_store_explicit(&r->record->group, 0, memory_order_relaxed);
   while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
@@ -297,8 +301,10 @@ int map_run_command(mproc_task *task, const void *input, size_t size) {
   (void)size;
   const map_setup *setup = map_worker_setup();
   if (record->refusal != MAP_FITS ||
-      atomic_load_explicit(&setup->control->stop, memory_order_relaxed))
+      atomic_load_explicit(&setup->control->stop, memory_order_relaxed)) {
+    record->started_ns = 0; /* an attempt before may have begun; this is no result of it */
     return 0;
+  }
   map_record_take_over(record);
   char **words = split_words(record);
   run r = {.record = record, .task = task, .argv = words + 1};

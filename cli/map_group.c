@@ -187,12 +187,13 @@ static void tell_failure(const mproc_failure *failure, map_result *result) {
     result->signal = SIGKILL;
 }
 
-/* Who was cancelled has not failed: it was not to go on. */
+/* Who was cancelled has not failed: it was not to go on. Nor has who was never begun. */
 static void failure_result(const map_group *group, size_t index, map_result *result) {
   mproc_failure failure = {.cause = MPROC_CAUSE_CANCELLED};
   (void)find_failure(group, index, &failure);
   result->failed = true;
-  result->ran = failure.cause != MPROC_CAUSE_CANCELLED;
+  result->no_worker = failure.cause == MPROC_CAUSE_INITIALIZER;
+  result->ran = failure.cause != MPROC_CAUSE_CANCELLED && !result->no_worker;
   result->attempts = failure.attempts;
   if (result->run_ns == 0 && failure.run_time_ns > 0)
     result->run_ns = failure.run_time_ns;

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 1 << 16, PIPE_BYTES = 1 << 20 };
+enum { READ_BYTES = 1 << 16, PIPE_BYTES = 1 << 20, INPUT_BYTES_MAX = 1 << 30 };
 
 static int open_file(map_source *source, const map_options *options) {
   source->fd = STDIN_FILENO;
@@ -117,6 +117,13 @@ map_read map_source_next(map_source *source, mproc_bytes *ret_input) {
     if (found)
       return hand_out(source, (size_t)(found - buffer->data) - source->start, 1, ret_input);
     source->searched = buffer->size;
+    if (map_interrupted())
+      return MAP_READ_WAIT;
+    if (buffer->size - source->start > INPUT_BYTES_MAX) {
+      map_error("%s: an input has more than %d bytes and no end%s", source->name, INPUT_BYTES_MAX,
+                source->delimiter ? "; inputs that end with a NUL byte need -0" : "");
+      return MAP_READ_ERROR;
+    }
     if (!source->at_end) {
       map_read outcome = MAP_READ_END;
       int r = read_more(source, &outcome);

@@ -4,16 +4,32 @@
 #include "map.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OUTPUT_BYTES = 1 << 16, NAME_BYTES = 60 };
+enum { OUTPUT_BYTES = 1 << 16, NAME_BYTES = 60, PAGE_BYTES = 4096 };
 
-/* false: it takes nothing any more, or the command is to end. */
+/* Whether `fd` takes something, or has an error to tell. Waits for that, or for a signal. */
+static bool takes_some(int fd) {
+  struct pollfd items[] = {{.fd = fd, .events = POLLOUT},
+                           {.fd = map_interrupt_fd(), .events = POLLIN}};
+  int n = poll(items, 2, map_interrupted() ? 0 : -1);
+  return n > 0 && items[0].revents;
+}
+
+/* false: it takes nothing any more, or the command is to end and would have to wait. */
 static bool write_all(int fd, const char *data, size_t size, int *ret_error) {
   while (size > 0) {
-    ssize_t n = write(fd, data, size);
-    if (n < 0 && errno == EINTR && !map_interrupted())
+    if (!takes_some(fd)) {
+      if (!map_interrupted())
+        continue;
+      *ret_error = EINTR;
+      return false;
+    }
+    /* a page is written without waiting where poll() says so: no other signal will end a wait */
+    ssize_t n = write(fd, data, map_interrupted() && size > PAGE_BYTES ? PAGE_BYTES : size);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
       continue;
     if (n < 0) {
       *ret_error = errno;

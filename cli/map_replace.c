@@ -191,6 +191,84 @@ static char *find_program(const char *name) {
   return NULL;
 }
 
+/* ---- where in a line for a shell an input may stand ------------------------------------------- */
+
+enum { NESTED_MAX = 64 };
+
+typedef struct shell_scan {
+  char open[NESTED_MAX]; /* what each level ends with: a quote, a bracket */
+  int depth;
+  int quotes;    /* levels that are quotes */
+  bool document; /* behind <<: lines of it may follow */
+} shell_scan;
+
+/* false: too deep to tell. */
+static bool enter(shell_scan *scan, char end) {
+  if (scan->depth == NESTED_MAX)
+    return false;
+  scan->open[scan->depth++] = end;
+  scan->quotes += end == '"' || end == '\'' || end == '`';
+  return true;
+}
+
+static void leave(shell_scan *scan) {
+  char end = scan->open[--scan->depth];
+  scan->quotes -= end == '"' || end == '\'' || end == '`';
+}
+
+/* What stands between quotes, or follows a backslash or a dollar sign, would take the quotes of an
+ * input for something else, and the shell would read the input as a program. Who cannot tell says
+ * that it is quoted. */
+static bool quotes_part(const char *line) {
+  shell_scan scan = {.depth = 0};
+  for (const char *at = line; *at; at++) {
+    char end = scan.depth ? scan.open[scan.depth - 1] : '\0';
+    bool known = true;
+    if (*at == '{' && part_at(at) < PART_COUNT) {
+      if (scan.quotes || scan.document || (at > line && (at[-1] == '$' || at[-1] == '\\')))
+        return true;
+      at += strlen(part_names[part_at(at)]) - 1;
+    } else if (end && *at == end) {
+      leave(&scan);
+    } else if (end == '\'') {
+      continue;
+    } else if (*at == '\\' && at[1] && at[1] != '{') {
+      at++;
+    } else if (*at == '`' || (*at == '"' && end != '"') || (*at == '\'' && end != '"')) {
+      known = enter(&scan, *at);
+    } else if (*at == '$' && (at[1] == '(' || (at[1] == '{' && part_at(at + 1) == PART_COUNT))) {
+      if (scan.quotes && strstr(at, "case")) /* has brackets that nothing opens */
+        return true;
+      known = enter(&scan, *++at == '(' ? ')' : '}');
+    } else if (end == '"') {
+      continue;
+    } else if (*at == '(') {
+      known = enter(&scan, ')');
+    } else if (*at == '#' && (at == line || strchr(" \t\n;&|()", at[-1]))) {
+      at += strcspn(at, "\n") - 1;
+    } else if (*at == '<' && at[1] == '<') {
+      scan.document = true;
+    }
+    if (!known)
+      return true;
+  }
+  return false;
+}
+
+static int check_shell_line(const map_template *t) {
+  map_buffer line = {0};
+  for (size_t i = 0; i < t->count; i++) {
+    map_append_text(&line, i ? " " : "");
+    map_append_text(&line, t->words[i]);
+  }
+  map_append(&line, "", 1);
+  bool quoted = quotes_part(line.data);
+  map_release(&line);
+  if (quoted)
+    return map_error("--shell: write {} without quotes: it is quoted");
+  return 0;
+}
+
 int map_template_init(map_template *t, const map_options *options) {
   *t = (map_template){.words = options->command,
                       .count = options->command_count,
@@ -200,7 +278,9 @@ int map_template_init(map_template *t, const map_options *options) {
     if (has_part(t->words[i]))
       t->append = false;
   }
-  if (t->shell || has_part(t->words[0]))
+  if (t->shell)
+    return t->append ? 0 : check_shell_line(t);
+  if (has_part(t->words[0]))
     return 0;
   t->program = find_program(t->words[0]);
   if (t->program)

@@ -202,13 +202,24 @@ static bool may_group(const run *r) {
          options->halt.when == MAP_HALT_NEVER;
 }
 
+/* So many as are not large together, by the results of the latest. */
+static size_t inputs_that_fit(const run *r, const map_group *group) {
+  size_t held = group->held_bytes / group->count;
+  size_t bytes = held > r->function->output_size ? held : r->function->output_size;
+  if (bytes == 0)
+    return GROUP_INPUTS_MAX;
+  return bytes < GROUP_BYTES_MAX ? GROUP_BYTES_MAX / bytes : 1;
+}
+
 /* Groups that take some milliseconds cost little each, and keep nobody waiting. */
 static void adapt(run *r, const map_group *group, int64_t run_ns) {
   double input_ns = (double)run_ns / (double)group->count;
   r->input_ns = r->input_ns > 0 ? (3 * r->input_ns + input_ns) / 4 : input_ns;
   double wanted = (double)GROUP_NS * r->workers / (r->input_ns > 50 ? r->input_ns : 50);
   size_t most = r->batch_size * 8;
+  size_t fit = inputs_that_fit(r, group);
   most = most < GROUP_INPUTS_MAX ? most : GROUP_INPUTS_MAX;
+  most = most < fit ? most : fit;
   r->batch_size = wanted > (double)most ? most : wanted < 2 * r->workers ? 1 : (size_t)wanted;
 }
 
@@ -219,6 +230,10 @@ static int status_of(const map_result *result) {
 }
 
 static void count_result(run *r, const map_result *result) {
+  if (result->no_worker && r->status == 0) {
+    map_error("%s", result->error);
+    give_up(r);
+  }
   if (!result->ran)
     return;
   r->tally.done++;
@@ -303,7 +318,8 @@ static void wait_for_something(run *r) {
 
 /* Tells workers to begin nothing, ends what runs, and waits for the end of commands a moment. */
 static void stop_now(run *r) {
-  atomic_store_explicit(&r->control->stop, 1, memory_order_relaxed);
+  /* before the first signal: a worker whose command ends by it is to know why */
+  atomic_store(&r->control->stop, MAP_END_ALL);
   int64_t deadline_ns = map_now_ns() + (int64_t)GRACE_MS * 1000000;
   bool runs = !r->function;
   for (map_group *group = r->first; group && runs; group = group->next)
@@ -326,7 +342,7 @@ static void loop(run *r) {
     if (!r->first && (r->at_end || r->stopping))
       return;
     if (r->stopping)
-      atomic_store_explicit(&r->control->stop, 1, memory_order_relaxed);
+      atomic_store_explicit(&r->control->stop, MAP_BEGIN_NOTHING, memory_order_relaxed);
     map_progress_show(&r->tally, r->source);
     wait_for_something(r);
     if (mproc_pool_dispatch(r->pool) < 0) {

@@ -134,8 +134,10 @@ int map_call_function(mproc_task *task, const void *input, size_t size) {
   map_record *record;
   memcpy(&record, input, sizeof record);
   (void)size;
-  if (is_to_stop(record))
+  if (is_to_stop(record)) {
+    record->started_ns = 0; /* an attempt before may have begun; this is no result of it */
     return 0;
+  }
   map_record_take_over(record);
   worker.task = task;
   worker.index = record->seq - 1;

@@ -2,7 +2,7 @@
 
 # Names of the tasks that a library exports. Nothing of it is run: a key must not do that.
 _mproc_tasks() {
-  nm -D --defined-only -- "$1" 2>/dev/null | sed -n 's/.* mproc_task_//p'
+  nm -D --defined-only -- "$1" 2>/dev/null | sed -n 's/.* mproc_task_\([A-Za-z0-9_]\{1,\}\)$/\1/p'
 }
 
 _mproc_files() {

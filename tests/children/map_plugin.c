@@ -52,6 +52,10 @@ static int ends(mproc_task *task, const void *input, size_t size) {
   }
   if (is_asked(input, "fail"))
     return mproc_task_fail(task, 5, "does not like %s", (const char *)input);
+  if (is_asked(input, "slow_once") && mproc_task_attempt(task) == 1) {
+    usleep(700000);
+    return mproc_task_fail(task, 1, "the first attempt");
+  }
   if (is_asked(input, "once") && mproc_task_attempt(task) == 1)
     return mproc_task_fail(task, 1, "the first attempt");
   if (is_asked(input, "crash_once") && mproc_task_attempt(task) == 1)
@@ -125,6 +129,14 @@ static int swap_bytes(mproc_task *task, const void *input, size_t size) {
   return is_asked(input, "fail") ? 3 : 0;
 }
 MPROC_TASK(swap_bytes, .help = "4 bytes in the other order", .input_size = 4, .output_size = 4);
+
+static int fills(mproc_task *task, const void *input, size_t size) {
+  (void)size;
+  *(char *)mproc_task_output(task) = *(const char *)input;
+  return 0;
+}
+MPROC_TASK(fills, .help = "the input's first byte and many zeros", .input_size = 4,
+           .output_size = 1 << 18);
 
 static int start(void *arg, size_t size, void **ret_state) {
   (void)arg;

@@ -188,6 +188,24 @@ class Commands(Case):
         self.check(done, b"<A B><IT'S><$X\nY>")
         self.check(run("--shell", "--", "echo", ":::", "a  b"), b"a  b\n")
 
+    def test_input_in_quotes_of_a_line_for_a_shell(self):
+        mark = self.path("mark")
+        inputs = [f"$(touch {mark})", f"'$(touch {mark})'", f"`touch {mark}`",
+                  f"';touch {mark};'"]
+        for line in ('echo "{}"', "echo '{}'", 'echo "a {.}"', 'echo "$(echo "a {} b")"',
+                     "echo `echo {}`", "echo \\{}", "echo ${}", "cat <<E\n{}\nE",
+                     "echo # '\necho '{}'", 'echo # "\necho "{}"', "echo \\' '{}'",
+                     'echo "${x:-{}}"', "echo \"'{}'\""):
+            self.check_error(run("--shell", "--", line, ":::", *inputs), "{} without quotes")
+        self.check_error(run("--shell", "--", "echo '", "{}", "'", ":::", "a"), "without quotes")
+        for line in ("echo {}", "'echo' {}\"\"''", "echo $(echo {})", "(echo {})",
+                     "echo \\\"{} | tr -d '\"'", "true # '\necho {}", "x=1; echo ${x#1}{}",
+                     "echo \"$(echo '\"' \")\" | tr -d x)\" >/dev/null; echo {}",
+                     "case a in a) echo {};; esac"):
+            done = run("--shell", "--", line, ":::", *inputs)
+            self.check(done, "".join(f"{text}\n" for text in inputs).encode())
+        self.assertFalse(os.path.exists(mark))
+
     def test_command_reads_no_input(self):
         self.check(run("--", "sh", "-c", "cat; echo $0", stdin=b"a\nb\n"), b"a\nb\n")
 
@@ -240,6 +258,11 @@ class Commands(Case):
         began = time.monotonic()
         self.check(run("--", "sh", "-c", "sleep 5 & echo a", ":::", "x"), b"a\n")
         self.assertLess(time.monotonic() - began, 4)
+
+    def test_child_left_behind_that_writes_without_end(self):
+        done = run("--", "sh", "-c", "head -c $0 /dev/zero & exit 0", ":::", "400000000")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertLess(len(done.stdout), 200000000)
 
     def test_number_of_jobs(self):
         script = 'mkdir "$0/$$"; sleep 0.3; ls "$0" | wc -l; rmdir "$0/$$"'
@@ -368,10 +391,12 @@ class Functions(Case):
         self.assertEqual((sum(counts), len(counts)), (50, 3))
 
     def test_initializer_that_fails(self):
-        done = call("no_worker", "a", "b")
-        self.assertNotEqual(done.returncode, 0)
-        self.assertEqual(done.stdout, b"")
-        self.assertNotEqual(done.stderr, b"")
+        inputs = list(map(str, range(50)))
+        for options in [], ["--unordered", "--json"], ["--halt", "soon,fail=1"]:
+            done = call("no_worker", *inputs, options=["--joblog", self.path("log"), *options])
+            self.check_error(done, "the initializer failed")
+            self.assertEqual(done.stderr.count(b"mproc: "), 1, done.stderr)
+            self.assertEqual(self.rows(), [])
 
     def test_refusals_of_a_library(self):
         self.check_error(call(""), "which function?", ":upper", "the input in capital letters")
@@ -412,6 +437,21 @@ class Functions(Case):
                 program.communicate(timeout=10)
                 self.assertEqual(program.returncode, 143)
                 yes.kill()
+
+    def peak_kib(self, inputs):
+        program = start("-j2", "-a", self.put("inputs", inputs), f"{PLUGIN}:fills",
+                        stderr=subprocess.DEVNULL)
+        self.addCleanup(program.stdout.close)
+        while os.read(program.stdout.fileno(), 1 << 20):
+            continue
+        _, status, usage = os.wait4(program.pid, 0)
+        program.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(program.returncode, 0)
+        return usage.ru_maxrss
+
+    def test_large_results_take_bounded_memory(self):
+        few, many = self.peak_kib(b"abcd\n"), self.peak_kib(b"abcd\n" * 4000)
+        self.assertLess(many - few, 40 << 10)
 
     def test_results_come_while_input_is_open(self):
         program = start(f"{PLUGIN}:upper", stdin=subprocess.PIPE)
@@ -467,6 +507,19 @@ class Halt(Case):
             self.assertLess(done.stdout.count(b"\n"), 100)
             done = call("ends", "segv", options=["--halt", f"{when},fail=1"])
             self.assertEqual(done.returncode, 128 + signal.SIGSEGV)
+
+
+    def check_that_stopped_is_not_done(self, *words):
+        done = run("-j2", "--retries", "1", "--halt", "soon,success=1", "--joblog",
+                   self.path("log"), *words)
+        self.assertEqual((done.returncode, done.stdout), (0, b"a\n"), done.stderr)
+        self.assertEqual([row[0] for row in self.rows()], ["2"])
+
+    def test_attempt_that_is_not_made_is_no_success(self):
+        script = "test $0 = a || { sleep 0.7; kill -9 $PPID; sleep 5; }; echo $0"
+        self.check_that_stopped_is_not_done("--", "sh", "-c", script, ":::", "dies", "a")
+        if PLUGIN:
+            self.check_that_stopped_is_not_done(f"{PLUGIN}:ends", "slow_once", "a")
 
 
 class Joblog(Case):
@@ -561,11 +614,11 @@ class Joblog(Case):
 
 
 class Interrupts(Case):
-    def begin(self, mark, *arguments, **streams):
+    def begin(self, mark, *arguments, count=2, **streams):
         program = start(*arguments, **streams)
         self.addCleanup(program.wait)
         self.addCleanup(program.kill)
-        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= 2, 20))
+        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= count, 20))
         return program
 
     def check_end(self, program, mark, number, to_group=False):
@@ -602,6 +655,14 @@ class Interrupts(Case):
                              "trap '' TERM INT; while :; do sleep 0.1; done", ":::", mark, mark)
         self.check_end(program, mark, signal.SIGTERM)
 
+    def test_child_that_ignores_it_goes_with_its_command(self):
+        mark = f"1{os.getpid()}.5"
+        script = "(trap '' TERM INT; sleep $0; :) & wait"
+        for number in signal.SIGINT, signal.SIGTERM:
+            program = self.begin(mark, "--", "sh", "-c", script, ":::", mark, count=3)
+            self.addCleanup(lambda: [os.kill(pid, 9) for pid in processes_with(mark)])
+            self.check_end(program, mark, number)
+
     def test_function_and_what_it_started(self):
         if not PLUGIN:
             self.skipTest("a static build loads no library")
@@ -619,6 +680,40 @@ class Interrupts(Case):
         _, errors = program.communicate(timeout=10)
         self.assertEqual(program.returncode, 130)
         self.assertEqual(errors.count(b"\n"), 1, errors)
+
+    def test_while_nobody_reads_its_output(self):
+        for number in signal.SIGINT, signal.SIGTERM:
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, reading)
+            program = start("-j1", "--", "head", "-c", "1000000", ":::", *["/dev/zero"] * 4,
+                            stdout=writing)
+            self.addCleanup(program.kill)
+            os.close(writing)
+            time.sleep(0.7)
+            program.send_signal(number)
+            _, errors = program.communicate(timeout=10)
+            self.assertEqual(program.returncode, 128 + number, errors)
+            self.assertEqual(errors.count(b"\n"), 1, errors)
+
+    def test_while_it_reads_an_endless_line(self):
+        with open("/dev/zero", "rb") as zeros:
+            program = start("--", "echo", stdin=zeros)
+        self.addCleanup(program.kill)
+        time.sleep(0.1)
+        program.send_signal(signal.SIGTERM)
+        try:
+            program.communicate(timeout=10)
+        finally:
+            program.kill()
+        self.assertEqual(program.returncode, 143)
+
+    def test_endless_line_is_an_error(self):
+        with open("/dev/zero", "rb") as zeros:
+            program = start("--", "echo", stdin=zeros)
+        self.addCleanup(program.kill)
+        _, errors = program.communicate(timeout=60)
+        self.assertEqual(program.returncode, 255)
+        self.assertRegex(errors, rb"\Amproc: standard input: .* -0\n\Z")
 
     def test_killed_program_takes_its_commands_along(self):
         mark = f"3{os.getpid()}.5"
@@ -702,6 +797,34 @@ class Output(Case):
         self.assertEqual((done.returncode, done.stdout), (1, b""))
         self.assertRegex(done.stderr, rb"mproc: 2 inputs in \d+\.\d+ s, \d+/s; 1 failed\n")
 
+    def test_output_that_does_not_wait(self):
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        program = start("--", "head", "-c", "1000000", ":::", *["/dev/zero"] * 3, stdout=writing)
+        os.close(writing)
+        time.sleep(0.5)
+        with open(reading, "rb") as file:
+            self.assertEqual(len(file.read()), 3000000)
+        _, errors = program.communicate(timeout=20)
+        self.assertEqual((program.returncode, errors), (0, b""))
+
+    def test_streams_that_are_closed(self):
+        def run_without(close, *words):
+            script = f'exec "$0" map --joblog "$@" {close}'
+            return subprocess.run(["sh", "-c", script, PROGRAM, self.path("log"), *words],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, env=environment({}), timeout=30)
+
+        for close in ">&-", "<&- >&-":
+            done = run_without(close, "--", "echo", ":::", "a")
+            self.check_error(done, "cannot write to standard output: Bad file descriptor")
+            self.assertEqual(self.rows(), [])
+        done = run_without("2>&-", "--", "sh", "-c", "echo $0; echo no >&2", ":::", "a")
+        self.check(done, b"a\n")
+        self.assertEqual(len(self.rows()), 1)
+        self.check_error(run_without("<&-", "--", "echo"), "standard input: Bad file descriptor")
+        self.check(run_without("<&- 2>&-", "--", "echo", ":::", "a"), b"a\n")
+
     def test_full_disk_and_reader_that_went_away(self):
         with open("/dev/full", "wb") as full:
             program = start("--", "echo", ":::", "a", stdout=full)
@@ -766,11 +889,12 @@ class Mistakes(Case):
 
 
 class Completion(unittest.TestCase):
-    def complete(self, *words):
+    def complete(self, *words, **variables):
         script = ('source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _mproc; '
                   'printf "%s\\n" "${COMPREPLY[@]}"')
         done = subprocess.run(["bash", "-c", script, os.path.join(COMPLETION, "mproc.bash"), *words],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True,
+                              env={**os.environ, **variables})
         self.assertEqual(done.stderr, "")
         return done.stdout.split()
 
@@ -782,6 +906,17 @@ class Completion(unittest.TestCase):
         self.assertIn("true", self.complete("mproc", "map", "-j", "2", "--", "tru"))
         if PLUGIN and shutil.which("nm"):
             self.assertEqual(self.complete("mproc", "map", PLUGIN, ":", "upp"), ["upper"])
+
+    def test_names_of_a_library_are_not_executed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mark, nm = os.path.join(folder, "mark"), os.path.join(folder, "nm")
+            with open(nm, "w", encoding="utf-8") as file:
+                file.write("#!/bin/sh\ncat <<'END'\n1 D mproc_task_good_1\n"
+                           f"2 D mproc_task_$(touch${{IFS}}{mark})\nEND\n")
+            os.chmod(nm, 0o755)
+            found = self.complete("mproc", "map", nm, ":", "",
+                                  PATH=f"{folder}:{os.environ['PATH']}")
+            self.assertEqual((found, os.path.exists(mark)), (["good_1"], False))
 
     def test_every_option(self):
         text = subprocess.run([PROGRAM, "map", "--help"], stdout=subprocess.PIPE, text=True,
