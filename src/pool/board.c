@@ -124,10 +124,11 @@ bool mpx_job_end(mpx_board *board, mpx_job *job, uint64_t from, mpx_failure *fai
   return true;
 }
 
+/* The word keeps who did it: one who dies before the push leaves the job in no list. */
 void mpx_job_again(mpx_board *board, mpx_job *job, uint64_t from, int64_t due) {
   job->due = due;
   if (!atomic_compare_exchange_strong(&job->word, &from,
-                                      mpx_word_with(from, MPX_JOB_AGAIN, MPX_NOBODY)))
+                                      mpx_word_with(from, MPX_JOB_AGAIN, mpx_word_worker(from))))
     return;
   MPROC_CRASH_POINT("pool.job.again");
   push(&board->again, job);

@@ -56,8 +56,9 @@ static bool queue_due(mpx_supervisor *supervisor, mpx_job *job, int64_t now, int
   if (mpx_lane_put(board, MPX_LANE_AGAIN, job) == 0)
     return true;
   /* nobody knows of it: the lane is full */
-  (void)atomic_compare_exchange_strong(&job->word, &queued,
-                                       mpx_word_with(queued, MPX_JOB_AGAIN, MPX_NOBODY));
+  if (!atomic_compare_exchange_strong(&job->word, &queued,
+                                      mpx_word_with(queued, MPX_JOB_AGAIN, MPX_NOBODY)))
+    return true; /* by an older slot, or it was cancelled */
   *next = now + 5 * MPX_NS_PER_MS;
   return false;
 }
@@ -115,6 +116,7 @@ static void look_at_map(mpx_supervisor *supervisor, mpx_job *job, uint64_t word)
     supervisor->maps_wait = true;
     return;
   }
+  mpx_dues_take(supervisor);        /* by who was in it until just now */
   (void)mpx_dues_queue(supervisor); /* none of its inputs is in our list after that */
   end_cancelled(supervisor->board, job, word);
 }

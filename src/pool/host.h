@@ -18,6 +18,7 @@ struct mproc_future {
   mpx_map *map; /* NULL: one task */
   mproc_submit_options options;
   bool is_over, has_failed;
+  bool is_suspect;   /* over, and perhaps in no stack */
   bool is_abandoned; /* destroyed by its user, or never given to one */
   bool in_callback;  /* or about to be */
   bool has_timeout;

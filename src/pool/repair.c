@@ -59,7 +59,7 @@ static void repair_job(mpx_supervisor *supervisor, unsigned number, mpx_job *job
                        const mpx_worker_end *end) {
   mpx_board *board = supervisor->board;
   uint64_t word = atomic_load_explicit(&job->word, memory_order_acquire);
-  if (mpx_word_state(word) == MPX_JOB_AGAIN)
+  if (mpx_word_state(word) == MPX_JOB_AGAIN && mpx_word_worker(word) == number)
     list_again(supervisor, job);
   if (job->kind == MPX_JOB_ITEM && mpx_word_is_over(word))
     mpx_map_check(board, job->map, MPX_SUPERVISOR);
@@ -100,7 +100,7 @@ static void repair_items(mpx_supervisor *supervisor, mpx_map *map, unsigned numb
     uint64_t word = atomic_load(&item->word);
     if (mpx_word_state(word) == MPX_JOB_RUNNING && mpx_word_worker(word) == number)
       mpx_job_again(board, item, word, 0);
-    else if (mpx_word_state(word) == MPX_JOB_AGAIN)
+    else if (mpx_word_state(word) == MPX_JOB_AGAIN && mpx_word_worker(word) == number)
       list_again(supervisor, item);
   }
 }

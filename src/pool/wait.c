@@ -64,29 +64,7 @@ static void settle(mproc_pool *pool, mpx_job *job) {
   }
 }
 
-/* Who died between a job's end and the stack has left it in none. */
-static void look_for_lost(mproc_pool *pool) {
-  bool is_left = false;
-  for (mpx_job_chunk *chunk = atomic_load(&pool->board->chunks); chunk; chunk = chunk->next)
-    for (int i = 0; i < MPX_POOL_CHUNK; i++) {
-      mpx_job *job = &chunk->jobs[i];
-      if (!mpx_word_is_over(atomic_load(&job->word)) || !pool->by_number[job->number] ||
-          pool->by_number[job->number]->is_over)
-        continue;
-      if (mpx_future_is_in_line(pool, pool->by_number[job->number]))
-        is_left = true;
-      else
-        settle(pool, job);
-    }
-  if (is_left) /* the next time again */
-    pool->deaths_seen--;
-}
-
-void mpx_pool_settle(mproc_pool *pool) {
-  uint64_t deaths = atomic_load(&pool->board->deaths);
-  if (!atomic_load_explicit(&pool->board->done, memory_order_relaxed) &&
-      deaths == pool->deaths_seen && pool->retired.next == &pool->retired)
-    return;
+static void settle_done(mproc_pool *pool) {
   mpx_job *job = atomic_exchange(&pool->board->done, NULL), *first = NULL;
   while (job) { /* the other way round: as they came */
     mpx_job *next = atomic_load_explicit(&job->next, memory_order_relaxed);
@@ -99,6 +77,41 @@ void mpx_pool_settle(mproc_pool *pool) {
     settle(pool, first);
     first = next;
   }
+}
+
+static bool is_unsettled(const mproc_pool *pool, const mpx_job *job) {
+  const mproc_future *future = pool->by_number[job->number];
+  return future && !future->is_over && mpx_word_is_over(atomic_load(&job->word));
+}
+
+/* Who died between a job's end and the stack has left it in none. What is over and in nobody's
+ * hands is on the stack, if ever: so what is still unsettled when the stack was emptied after that
+ * is lost. */
+static void look_for_lost(mproc_pool *pool) {
+  bool is_left = false;
+  for (mpx_job_chunk *chunk = atomic_load(&pool->board->chunks); chunk; chunk = chunk->next)
+    for (int i = 0; i < MPX_POOL_CHUNK; i++) {
+      mpx_job *job = &chunk->jobs[i];
+      mproc_future *future = pool->by_number[job->number];
+      if (future)
+        future->is_suspect = is_unsettled(pool, job) && !mpx_future_is_in_line(pool, future);
+      is_left = is_left || (future && is_unsettled(pool, job) && !future->is_suspect);
+    }
+  settle_done(pool);
+  for (mpx_job_chunk *chunk = atomic_load(&pool->board->chunks); chunk; chunk = chunk->next)
+    for (int i = 0; i < MPX_POOL_CHUNK; i++) {
+      mpx_job *job = &chunk->jobs[i];
+      if (is_unsettled(pool, job) && pool->by_number[job->number]->is_suspect)
+        settle(pool, job);
+    }
+  if (is_left) /* the next time again */
+    pool->deaths_seen--;
+}
+
+void mpx_pool_settle(mproc_pool *pool) {
+  uint64_t deaths = atomic_load(&pool->board->deaths);
+  if (atomic_load_explicit(&pool->board->done, memory_order_relaxed))
+    settle_done(pool);
   if (deaths != pool->deaths_seen) {
     pool->deaths_seen = deaths;
     look_for_lost(pool);

@@ -126,6 +126,7 @@ static void run_job(mpx_worker *worker, mpx_job *job, uint64_t word) {
 /* In this order: the line names the job and another run; the job names us; are we condemned? Who
  * condemns says so first and then looks at the line. */
 static bool claim(mpx_worker *worker, mpx_job *job, uint64_t *word) {
+  atomic_store_explicit(&worker->line->attempt, 0, memory_order_relaxed); /* none of this job */
   mpx_count(&worker->line->runs, 1);
   uint64_t mine = mpx_word_with(*word, MPX_JOB_RUNNING, worker->number);
   if (!atomic_compare_exchange_strong(&job->word, word, mine))
