@@ -16,10 +16,11 @@
  * After fork  a child must not use its parent's pool: MPROC_ENOTCREATOR. Workers may have pools of
  *             their own.
  * Callbacks   run in the thread that calls mproc_pool_dispatch() or waits on the pool, one at a
- *             time. They may use the pool, but for join and destroy.
- * Errors      of every function that takes a pool: -EINVAL, MPROC_ENOTCREATOR, MPROC_ECLOSED
- *             (closed, where it submits), MPROC_EPOOL (the pool is broken: no worker comes up; the
- *             detail says why). Of each that waits: -ETIMEDOUT, or -EAGAIN for a try. */
+ *             time; it is not cancelled meanwhile. They may use the pool, but for join and destroy.
+ * Errors      of every function that takes a pool, a future or an imap: -EINVAL,
+ *             MPROC_ENOTCREATOR. Of each that submits: MPROC_ECLOSED, MPROC_EPOOL (the pool is
+ *             broken: no worker comes up; the detail says why), -ENOSPC (a pool runs at most 1,024
+ *             different functions). Of each that waits: -ETIMEDOUT, or -EAGAIN for a try. */
 #ifndef MPROC_POOL_H
 #define MPROC_POOL_H
 
@@ -116,7 +117,8 @@ typedef struct mproc_pool_options {
                             no limit */
   const int *cpus;       /* worker i runs on cpus[i % cpu_count]; NULL: where it likes */
   size_t cpu_count;
-  size_t queue_limit; /* tasks under way, waiting and running, a map counting as one. 0: 65,536 */
+  size_t queue_limit; /* tasks under way, waiting and running, a map counting as one; cancelled ones
+                         until their turn comes, at worst. 0: 65,536 */
   mproc_overflow overflow;
   int poison_limit; /* a task that has killed so many workers is not tried again. 0: 3 */
   int keep_errors;  /* non-zero: what tasks write to standard error is kept for their failure, and
@@ -252,7 +254,9 @@ MPROC_API MPROC_NODISCARD int mproc_pool_imap(mproc_pool *pool, mproc_task_funct
                                               const mproc_submit_options *options);
 /* The next result, in order or as they come: 1, borrowed until the next call; 0: that was all.
  * MPROC_ETASK: that input failed, see mproc_imap_failure(); go on for the others. *ret_index (may
- * be NULL) says which input it was, also then. */
+ * be NULL) says which input it was, also then. An error of submitting is told when all that was
+ * submitted before is, and loses no input: the next call tries again. MPROC_ECLOSED also when the
+ * pool was destroyed. */
 MPROC_API int mproc_imap_next(mproc_imap *imap, mproc_bytes *ret_result, uint64_t *ret_index,
                               int timeout_ms);
 /* How the input failed for which mproc_imap_next() returned MPROC_ETASK; borrowed as a result. */

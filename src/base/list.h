@@ -27,6 +27,12 @@ static inline void mpx_list_remove(mpx_list *node) {
   mpx_list_init(node);
 }
 
+/* What `from` has goes to `to`, which was empty. */
+static inline void mpx_list_move(mpx_list *to, mpx_list *from) {
+  mpx_list_append(from, to);
+  mpx_list_remove(from);
+}
+
 #define mpx_list_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 #endif

@@ -81,19 +81,33 @@ static void skip_stale(mpx_lane *lane, uint64_t tail) {
   }
 }
 
+static bool is_full(mpx_lane *lane, uint64_t tail) {
+  return tail - atomic_load_explicit(&lane->head, memory_order_acquire) > lane->mask;
+}
+
+bool mpx_lane_has_room(mpx_lane *lane) {
+  uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_relaxed);
+  if (is_full(lane, tail))
+    skip_stale(lane, tail);
+  return !is_full(lane, tail);
+}
+
 int mpx_lane_put(mpx_board *board, unsigned number, mpx_job *job) {
   mpx_lane *lane = &board->lanes[number];
-  uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_relaxed);
-  if (tail - atomic_load_explicit(&lane->head, memory_order_acquire) > lane->mask)
-    skip_stale(lane, tail);
-  if (tail - atomic_load_explicit(&lane->head, memory_order_acquire) > lane->mask)
+  if (!mpx_lane_has_room(lane))
     return -EAGAIN;
+  uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_relaxed);
   atomic_store_explicit(&lane->slots[tail & lane->mask], job, memory_order_relaxed);
   /* release: pairs with acquire in worker.c: the slot, and the job, are written */
   atomic_store_explicit(&lane->tail, tail + 1, memory_order_release);
   MPROC_CRASH_POINT("pool.lane.put");
   mpx_turn_next(&board->work, job->kind == MPX_JOB_MAP ? MPX_TURN_ALL : 1);
   return 0;
+}
+
+bool mpx_job_is_cancelled(const mpx_job *job) {
+  const mpx_job *whole = job->map ? job->map->job : job;
+  return atomic_load(&whole->cancelled) != 0;
 }
 
 /* ---- the end of a job ------------------------------------------------------------------------ */
@@ -124,9 +138,21 @@ bool mpx_job_end(mpx_board *board, mpx_job *job, uint64_t from, mpx_failure *fai
   return true;
 }
 
+void mpx_job_cancel(mpx_board *board, mpx_job *job, uint64_t from, unsigned worker) {
+  const mpx_failure filled = {.cause = MPROC_CAUSE_CANCELLED,
+                              .attempts = job->attempts,
+                              .worker = -1,
+                              .index = job->index,
+                              .run_time_ns = -1,
+                              .max_rss_bytes = -1};
+  mpx_failure *failure = mpx_failure_make(board, &filled, NULL, 0);
+  (void)mpx_job_end(board, job, from, failure ? failure : &board->nameless, worker);
+}
+
 /* The word keeps who did it: one who dies before the push leaves the job in no list. */
 void mpx_job_again(mpx_board *board, mpx_job *job, uint64_t from, int64_t due) {
   job->due = due;
+  job->was_again = 1;
   if (!atomic_compare_exchange_strong(&job->word, &from,
                                       mpx_word_with(from, MPX_JOB_AGAIN, mpx_word_worker(from))))
     return;

@@ -82,8 +82,8 @@ typedef struct mpx_job {
   /* ITEM: supervisor, or the worker that makes it */
   uint64_t index;
   int32_t timeout_ms, retries, retry_delay_ms, attempts, deaths;
-  uint32_t unused;
-  int64_t due; /* AGAIN: when it is to be QUEUED */
+  uint32_t was_again; /* since it was submitted: it is the supervisor that queues it */
+  int64_t due;        /* AGAIN: when it is to be QUEUED */
   /* by who is in it, or the supervisor, before it is over */
   _Atomic(mpx_failure *) failure;
   void *result; /* a block, or `answer`; NULL: none */
@@ -192,15 +192,20 @@ typedef struct mpx_work {
 
 /* By the worker, but for `order` and `condemned`: supervisor. */
 typedef struct mpx_line {
-  _Alignas(64) _Atomic(mpx_job *) job; /* that it looks at, or is in: its map is not freed */
-  _Atomic uint64_t at;                 /* which input of a map it is in, or comes to next */
-  _Atomic uint64_t runs;               /* grows with each job that it begins */
+  /* That it looks at, and so is not freed, with its map; it may have been before that, so that
+   * nobody else follows this pointer. Cleared last. */
+  _Alignas(64) _Atomic(mpx_job *) looks;
+  _Atomic(mpx_job *) job; /* that it is in: what `looks` has kept from being freed */
+  _Atomic uint64_t at;    /* which input of a map it is in, or comes to next */
+  _Atomic uint64_t runs;  /* grows with each job that it begins */
   _Atomic int32_t attempt;
   _Atomic uint32_t condemned; /* a mproc_cause */
   _Atomic int64_t began_at;   /* of a job, or a piece */
   _Atomic uint32_t stage, order;
   _Atomic int32_t code; /* of a FAILED one */
   _Atomic int64_t idle_since;
+  /* By CAS from the ticket that it got with its start: a supervisor takes back those of the one
+   * before it, whose workers may only just come up. */
   _Alignas(64) _Atomic mpx_member member;
   _Atomic int64_t pid;
   _Atomic uint64_t memory_at_birth;       /* most of it a copy of its parent's */
@@ -271,13 +276,19 @@ void mpx_board_destroy(mpx_board *board);
 /* A block of the board's; says why not. */
 int mpx_board_alloc(const mpx_board *board, size_t size, void **ret_block);
 
-/* -EAGAIN: full. By the producer of the lane alone. */
+/* Whether one more job fits in. By the producer of the lane alone, like put. */
+bool mpx_lane_has_room(mpx_lane *lane);
+/* -EAGAIN: full. */
 int mpx_lane_put(mpx_board *board, unsigned lane, mpx_job *job);
 unsigned mpx_lane_of(int priority);
 
+/* Itself, or the map that it is of. */
+bool mpx_job_is_cancelled(const mpx_job *job);
 /* The job is over, for the host. `failure` may be NULL. True for exactly one caller. */
 bool mpx_job_end(mpx_board *board, mpx_job *job, uint64_t from, mpx_failure *failure,
                  unsigned worker);
+/* The same for a job that was cancelled. */
+void mpx_job_cancel(mpx_board *board, mpx_job *job, uint64_t from, unsigned worker);
 /* From RUNNING to AGAIN, not before `due`. */
 void mpx_job_again(mpx_board *board, mpx_job *job, uint64_t from, int64_t due);
 void mpx_board_call_supervisor(mpx_board *board);
@@ -300,6 +311,8 @@ bool mpx_map_take(mpx_map *map, unsigned worker, uint64_t want, uint32_t *seen,
 void mpx_map_put_back(mpx_map *map, uint32_t piece, uint64_t at);
 /* If all inputs are over, so is the map. Called after each thing that may have been the last. */
 void mpx_map_check(mpx_board *board, mpx_map *map, unsigned worker);
+/* In the hands of who has the input. */
+void mpx_map_drop_result(mpx_map *map, uint64_t index);
 /* NULL: there was no memory for one. */
 void mpx_map_add_failure(mpx_map *map, mpx_failure *failure);
 /* Puts an input aside to be tried again: an ITEM that is RUNNING, in the caller's hands, with so
@@ -318,8 +331,16 @@ uint64_t mpx_map_finished(mpx_board *board, mpx_map *map);
 
 typedef struct mpx_worker_arg {
   mpx_board *board;
+  mpx_member ticket;
   uint32_t number;
 } mpx_worker_arg;
+
+static inline mpx_member mpx_ticket_make(uint64_t birth) {
+  return (mpx_member)1 << 63 | birth; /* nobody's name */
+}
+static inline bool mpx_is_ticket(mpx_member member) {
+  return member >> 63 != 0;
+}
 int mpx_worker_main(void *arg, size_t size);
 int mpx_supervisor_main(void *arg, size_t size);
 /* Nothing will be run any more: all that is not over fails, by the state of the board. Workers are

@@ -18,22 +18,27 @@ static void call(mproc_pool *pool, mproc_future *future) {
     mpx_future_release(pool, future);
 }
 
+/* A round: what is ready now. What a callback submits may be over at once, and has its turn in the
+ * next one, so that a wait comes back in its time. No thread is cancelled in a callback: others
+ * would wait for it for ever. */
 int mpx_pool_run_callbacks(mproc_pool *pool) {
   int count = 0;
   int r = mpx_pool_enter(pool);
   if (r < 0)
     return r;
   bool is_ours = !pool->is_dispatching; /* else another thread is at it, or we are inside of one */
-  if (is_ours)
+  if (is_ours) {
+    mpx_os_cancel_hold();
     pool->is_dispatching = true;
-  while (is_ours && pool->ready.next != &pool->ready) {
-    mproc_future *future = mpx_list_entry(pool->ready.next, mproc_future, ready);
-    mpx_list_remove(&future->ready);
-    call(pool, future);
-    count++;
-  }
-  if (is_ours)
+    mpx_list_move(&pool->calling, &pool->ready);
+    for (; pool->calling.next != &pool->calling; count++) {
+      mproc_future *future = mpx_list_entry(pool->calling.next, mproc_future, ready);
+      mpx_list_remove(&future->ready);
+      call(pool, future);
+    }
     pool->is_dispatching = false;
+    mpx_os_cancel_release();
+  }
   mpx_pool_leave(pool);
   return count;
 }

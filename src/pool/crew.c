@@ -15,7 +15,11 @@ enum { BARREN_MOST = 5 };
 
 static int make_process(mpx_supervisor *supervisor, unsigned number, mpx_ward *ward) {
   const mpx_pool_settings *settings = &supervisor->board->settings;
-  const mpx_worker_arg arg = {.board = supervisor->board, .number = number};
+  const mpx_worker_arg arg = {
+      .board = supervisor->board,
+      .ticket = atomic_load(&supervisor->board->lines[number].member),
+      .number = number,
+  };
   char name[40];
   int cpu = settings->cpu_count ? settings->cpus[number % settings->cpu_count] : 0;
   (void)snprintf(name, sizeof name, "%.23s:%u", settings->name, number);
@@ -50,15 +54,19 @@ static int start(mpx_supervisor *supervisor, unsigned number, mpx_order order) {
   if ((int)number >= atomic_load(&board->lines_used))
     atomic_store(&board->lines_used, (int)number + 1);
   mpx_count(&line->started, 1); /* before it shows that it is there */
+  atomic_store(&line->member, mpx_ticket_make(atomic_load(&line->started)));
   if (r == 0)
     r = make_process(supervisor, number, ward);
   if (r < 0) {
+    atomic_store(&line->member, 0);
     mpx_count(&line->started, UINT64_MAX);
     return r;
   }
   ward->started_at = mpx_os_now();
   ward->seen = ward->unwanted = (mpx_work){.runs = UINT64_MAX};
-  return mproc_process_sentinel(ward->process, &ward->sentinel);
+  if (mproc_process_sentinel(ward->process, &ward->sentinel) < 0)
+    ward->sentinel = MPX_NO_HANDLE; /* its end is noticed at the next look */
+  return 0;
 }
 
 void mpx_supervisor_break(mpx_supervisor *supervisor, int code, const char *text) {
@@ -247,7 +255,7 @@ static void bury(mpx_supervisor *supervisor, unsigned number, bool is_replaced) 
 /* A program that was executed in the worker's place has its pid, and none of its threads. */
 static bool is_replaced(const mpx_line *line) {
   mpx_member member = atomic_load(&line->member);
-  return member && mpx_member_is_dead(mpx_family_header(), member) &&
+  return member && !mpx_is_ticket(member) && mpx_member_is_dead(mpx_family_header(), member) &&
          !mpx_os_process_is_ending(atomic_load(&line->pid));
 }
 
@@ -283,18 +291,23 @@ void mpx_crew_kill(mpx_supervisor *supervisor) {
   }
 }
 
-/* The kernel, or the guardian, is at it. */
-static void await_death(mpx_line *line) {
+/* Who has not come up yet will not; who has, the kernel, or the guardian, is at. Whether there was
+ * somebody. */
+static bool await_death(mpx_line *line) {
   mpx_member member = atomic_load(&line->member);
-  while (member && !mpx_member_is_dead(mpx_family_header(), member))
+  while (mpx_is_ticket(member) && !atomic_compare_exchange_weak(&line->member, &member, 0))
+    ;
+  if (member == 0 || mpx_is_ticket(member))
+    return atomic_load(&line->stage) != MPX_WORKER_NONE;
+  while (!mpx_member_is_dead(mpx_family_header(), member))
     mpx_os_sleep(MPX_NS_PER_MS);
+  return true;
 }
 
 void mpx_supervisor_of_last_resort(mpx_board *board) {
   int used = atomic_load(&board->lines_used);
   for (int i = 0; i < used; i++)
-    if (atomic_load(&board->lines[i].stage) != MPX_WORKER_NONE)
-      await_death(&board->lines[i]);
+    (void)await_death(&board->lines[i]);
   mpx_jobs_fail_all(board);
 }
 
@@ -307,9 +320,8 @@ void mpx_crew_take_over(mpx_supervisor *supervisor) {
   int used = atomic_load(&supervisor->board->lines_used);
   for (int i = 0; i < used; i++) {
     mpx_line *line = &supervisor->board->lines[i];
-    if (atomic_load(&line->stage) == MPX_WORKER_NONE)
+    if (!await_death(line))
       continue;
-    await_death(line);
     mpx_count(&line->died, 1);
     mpx_repair(supervisor, (unsigned)i, &end);
   }

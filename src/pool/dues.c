@@ -16,22 +16,10 @@ void mpx_dues_take(mpx_supervisor *supervisor) {
   }
 }
 
-static bool is_cancelled(const mpx_job *job) {
-  const mpx_job *whole = job->kind == MPX_JOB_ITEM ? job->map->job : job;
-  return atomic_load(&whole->cancelled) != 0;
-}
-
 static void end_cancelled(mpx_board *board, mpx_job *job, uint64_t word) {
-  const mpx_failure filled = {.cause = MPROC_CAUSE_CANCELLED,
-                              .attempts = job->attempts,
-                              .worker = -1,
-                              .index = job->index,
-                              .run_time_ns = -1,
-                              .max_rss_bytes = -1};
-  mpx_failure *failure = mpx_failure_make(board, &filled, NULL, 0);
-  atomic_store(&board->lines[MPX_SUPERVISOR].job, job); /* until it is on the stack */
-  (void)mpx_job_end(board, job, word, failure ? failure : &board->nameless, MPX_SUPERVISOR);
-  atomic_store(&board->lines[MPX_SUPERVISOR].job, NULL);
+  atomic_store(&board->lines[MPX_SUPERVISOR].looks, job); /* until it is on the stack */
+  mpx_job_cancel(board, job, word, MPX_SUPERVISOR);
+  atomic_store(&board->lines[MPX_SUPERVISOR].looks, NULL);
 }
 
 /* True: it is in the list no more. */
@@ -40,7 +28,7 @@ static bool queue_due(mpx_supervisor *supervisor, mpx_job *job, int64_t now, int
   uint64_t word = atomic_load(&job->word);
   if (mpx_word_state(word) != MPX_JOB_AGAIN)
     return true;
-  if (is_cancelled(job)) {
+  if (mpx_job_is_cancelled(job)) {
     if (job->kind == MPX_JOB_SINGLE) /* of an input, the map ends as a whole */
       end_cancelled(board, job, word);
     return true;
@@ -84,7 +72,7 @@ int64_t mpx_dues_queue(mpx_supervisor *supervisor) {
 static bool somebody_is_in(const mpx_board *board, const mpx_map *map) {
   int used = atomic_load(&board->lines_used);
   for (int i = 0; i < used; i++) {
-    const mpx_job *job = atomic_load(&board->lines[i].job);
+    const mpx_job *job = atomic_load(&board->lines[i].looks);
     if (job == map->job)
       return true;
     for (mpx_job *item = atomic_load(&map->items); job && item; item = item->map_next)
@@ -106,7 +94,7 @@ static void hold_items(mpx_map *map) {
 
 /* seq_cst: who comes in names the map in its line and then looks whether it is cancelled, and the
  * other way round here. */
-static void look_at_map(mpx_supervisor *supervisor, mpx_job *job, uint64_t word) {
+static void look_at_map(mpx_supervisor *supervisor, mpx_job *job) {
   if (!atomic_load(&job->cancelled)) {
     mpx_reoffer(supervisor, job);
     return;
@@ -118,7 +106,9 @@ static void look_at_map(mpx_supervisor *supervisor, mpx_job *job, uint64_t word)
   }
   mpx_dues_take(supervisor);        /* by who was in it until just now */
   (void)mpx_dues_queue(supervisor); /* none of its inputs is in our list after that */
-  end_cancelled(supervisor->board, job, word);
+  uint64_t word = atomic_load(&job->word);
+  if (mpx_word_state(word) == MPX_JOB_QUEUED) /* else the last who was in it has ended it */
+    end_cancelled(supervisor->board, job, word);
 }
 
 void mpx_maps_look(mpx_supervisor *supervisor) {
@@ -135,10 +125,10 @@ void mpx_maps_look(mpx_supervisor *supervisor) {
       uint64_t word = atomic_load(&job->word);
       if (mpx_word_state(word) != MPX_JOB_QUEUED || job->kind != MPX_JOB_MAP)
         continue;
-      atomic_store(&supervisor->line->job, job); /* its map stays as long as we look */
+      atomic_store(&supervisor->line->looks, job); /* its map stays as long as we look */
       if (atomic_load(&job->word) == word)
-        look_at_map(supervisor, job, word);
-      atomic_store(&supervisor->line->job, NULL);
+        look_at_map(supervisor, job);
+      atomic_store(&supervisor->line->looks, NULL);
     }
 }
 
@@ -167,9 +157,9 @@ static void fail_all(mpx_board *board, mproc_cause cause, int code, const char *
       filled.index = job->index;
       filled.attempts = job->attempts;
       mpx_failure *failure = mpx_failure_make(board, &filled, NULL, 0);
-      atomic_store(&board->lines[MPX_SUPERVISOR].job, job);
+      atomic_store(&board->lines[MPX_SUPERVISOR].looks, job);
       (void)mpx_job_end(board, job, word, failure ? failure : &board->nameless, MPX_SUPERVISOR);
-      atomic_store(&board->lines[MPX_SUPERVISOR].job, NULL);
+      atomic_store(&board->lines[MPX_SUPERVISOR].looks, NULL);
     }
 }
 

@@ -267,24 +267,19 @@ int mproc_future_progress(mproc_future *future, uint64_t *ret_finished, uint64_t
 
 /* ---- cancelling ------------------------------------------------------------------------------ */
 
-/* What has not begun is over at once; the rest is the supervisor's, whose list it may be in. */
+/* What waits in a lane is over at once; the rest is its worker's, or the supervisor's, who may have
+ * it in a list. */
 void mpx_future_cancel_locked(mproc_pool *pool, mproc_future *future) {
-  static const mpx_failure filled = {
-      .cause = MPROC_CAUSE_CANCELLED, .worker = -1, .run_time_ns = -1, .max_rss_bytes = -1};
   mpx_board *board = pool->board;
   mpx_job *job = future->job;
   uint64_t word = atomic_load(&job->word);
   if (future->is_over || mpx_word_is_over(word))
     return;
   atomic_store(&job->cancelled, 1);
-  if (!future->map && mpx_word_state(word) == MPX_JOB_QUEUED && job->attempts == 0 &&
-      job->deaths == 0) {
+  if (!future->map && mpx_word_state(word) == MPX_JOB_QUEUED) {
     uint64_t ours = mpx_word_with(word, MPX_JOB_RUNNING, MPX_NOBODY); /* no worker takes it now */
     if (atomic_compare_exchange_strong(&job->word, &word, ours)) {
-      mpx_failure *failure = mpx_failure_make(board, &filled, NULL, 0);
-      if (failure)
-        failure->index = job->index;
-      (void)mpx_job_end(board, job, ours, failure ? failure : &board->nameless, MPX_NOBODY);
+      mpx_job_cancel(board, job, ours, MPX_NOBODY);
       return;
     }
   }

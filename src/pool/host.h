@@ -49,7 +49,8 @@ struct mproc_pool {
   mproc_future **by_number; /* job's number to its future */
   uint32_t job_count;
   mpx_job *free_jobs;
-  mpx_list futures, ready, retired;
+  mpx_list futures, retired, imaps;
+  mpx_list ready, calling; /* callbacks that are due; those of the round that runs */
   bool is_dispatching;
   uint64_t deaths_seen;
   int64_t looked_at; /* after the supervisor */
@@ -84,14 +85,17 @@ int mpx_submit_take_options(const mproc_pool *pool, const mproc_submit_options *
 int mpx_submit_check_open(const mproc_pool *pool);
 /* Locked: waits for room if that is the pool's way, which unlocks meanwhile. *ret_future has a job
  * that is FREE, filled in from the options. 1: it was dropped, and is over. */
-int mpx_submit_begin(mproc_pool *pool, uintptr_t function, const mproc_submit_options *options,
+int mpx_submit_begin(mproc_pool *pool, uintptr_t function, mproc_submit_options *options,
                      mproc_future **ret_future);
-/* Locked: gives it to the workers. */
-int mpx_submit_end(mproc_pool *pool, mproc_future *future);
+/* Locked: whether it would not have to wait; or whether it would come back, for await. */
+bool mpx_submit_has_room(mproc_pool *pool, const mproc_submit_options *options);
+bool mpx_submit_is_time(mproc_pool *pool, void *options);
+/* Locked since begin: gives it to the workers. */
+void mpx_submit_end(mproc_pool *pool, mproc_future *future);
 /* Locked: takes it back before it was given to them. */
 void mpx_submit_undo(mproc_pool *pool, mproc_future *future);
 int mpx_submit_one(mproc_pool *pool, mproc_task_function *function, const void *input, size_t size,
-                   uint64_t index, const mproc_submit_options *options, mproc_future **ret_future);
+                   uint64_t index, mproc_submit_options *options, mproc_future **ret_future);
 bool mpx_is_in_heap(const void *memory);
 /* What the caller gets: the future, or nobody but its callbacks. */
 void mpx_submit_hand_over(mproc_future *future, mproc_future **ret_future);
@@ -124,6 +128,9 @@ void mpx_future_release(mproc_pool *pool, mproc_future *future);
 void mpx_pool_retire(mproc_pool *pool);
 /* Whether somebody who lives may be in it, or about to put it on a stack. */
 bool mpx_future_is_in_line(const mproc_pool *pool, const mproc_future *future);
+
+/* ---- imap.c. Locked: their pool goes. */
+void mpx_imaps_forget(mproc_pool *pool);
 
 /* ---- future.c */
 

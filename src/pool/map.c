@@ -111,6 +111,17 @@ void mpx_map_check(mpx_board *board, mpx_map *map, unsigned worker) {
   (void)mpx_job_end(board, map->job, word, NULL, worker);
 }
 
+/* A result that another attempt left is none. */
+void mpx_map_drop_result(mpx_map *map, uint64_t index) {
+  if (!map->results)
+    return;
+  mpx_result *result = &map->results[index];
+  void *data = result->data;
+  *result = (mpx_result){0};
+  if (data)
+    (void)mproc_heap_free(data);
+}
+
 void mpx_map_add_failure(mpx_map *map, mpx_failure *failure) {
   if (!failure) {
     atomic_fetch_add(&map->nameless, 1);

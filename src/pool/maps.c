@@ -132,10 +132,10 @@ int mpx_map_submit(mproc_pool *pool, mproc_task_function *function, const mpx_ma
   mpx_submit_hand_over(future, ret_future);
   if (is_dropped)
     return 0;
-  r = mpx_submit_end(pool, future);
+  mpx_submit_end(pool, future);
   if (filled->count == 0) /* nobody would find that all of it is over */
     mpx_map_check(pool->board, future->map, MPX_NOBODY);
-  return r;
+  return 0;
 }
 
 static int check_map(mproc_task_function *function, const void *inputs, size_t input_size,
@@ -182,12 +182,12 @@ int mproc_pool_map_async(mproc_pool *pool, mproc_task_function *function, const 
                      options);
 }
 
-/* More than that go in rounds. */
+/* More than that go in rounds; a failure keeps the later ones from nothing. */
 int mproc_pool_map(mproc_pool *pool, mproc_task_function *function, const void *inputs,
                    size_t input_size, void *outputs, size_t output_size, uint64_t count,
                    const mproc_submit_options *options) {
-  int r = check_map(function, inputs, input_size, outputs, output_size);
-  for (uint64_t base = 0; r == 0; base += COUNT_MOST) {
+  int r = check_map(function, inputs, input_size, outputs, output_size), failed = 0;
+  for (uint64_t base = 0; r == 0 && (base < count || base == 0); base += COUNT_MOST) {
     mproc_future *future;
     uint64_t part = count - base < COUNT_MOST ? count - base : COUNT_MOST;
     const char *from = inputs ? (const char *)inputs + base * input_size : NULL;
@@ -198,10 +198,12 @@ int mproc_pool_map(mproc_pool *pool, mproc_task_function *function, const void *
       break;
     r = mproc_future_wait(future, MPROC_FOREVER);
     mproc_future_destroy(future);
-    if (count - base <= COUNT_MOST)
-      break;
+    if (r == MPROC_ETASK) {
+      failed = r;
+      r = 0;
+    }
   }
-  return r;
+  return r < 0 ? r : failed;
 }
 
 int mproc_pool_map_bytes(mproc_pool *pool, mproc_task_function *function, const mproc_bytes *inputs,

@@ -116,9 +116,9 @@ static int check_options(const mproc_pool_options *options) {
   int r = mpx_check_reserved(options->reserved, "mproc_pool_options");
   if (r == 0)
     r = check_range(options->workers, 0, MPROC_POOL_WORKERS_MAX, "workers");
+  int workers = options->workers ? options->workers : mproc_cpu_count();
   if (r == 0)
-    r = check_range(options->spares, 0, MPROC_POOL_WORKERS_MAX - (int64_t)options->workers,
-                    "spares");
+    r = check_range(options->spares, 0, MPROC_POOL_WORKERS_MAX - (int64_t)workers, "spares");
   if (r == 0)
     r = check_range(options->tasks_per_worker, 0, INT32_MAX, "tasks_per_worker");
   if (r == 0)
@@ -279,6 +279,8 @@ static mproc_pool *make_private(const mproc_pool_options *options) {
   mpx_os_mutex_init(&pool->lock);
   mpx_list_init(&pool->futures);
   mpx_list_init(&pool->ready);
+  mpx_list_init(&pool->calling);
+  mpx_list_init(&pool->imaps);
   mpx_list_init(&pool->retired);
   mpx_list_init(&pool->link);
   pool->overflow = options->overflow;
@@ -384,8 +386,12 @@ static void end_jobs(mproc_pool *pool) {
 
 void mpx_pool_revive(mproc_pool *pool) {
   mpx_board *board = pool->board;
-  if (!mpx_pool_has_ended(pool) ||
-      atomic_load(&board->lines[MPX_SUPERVISOR].stage) == MPX_WORKER_LEFT)
+  if (atomic_load(&board->lines[MPX_SUPERVISOR].stage) == MPX_WORKER_LEFT) {
+    if (pool->under_way > 0) /* submitted while the supervisor broke the pool, and went */
+      mpx_jobs_fail_all(board);
+    return;
+  }
+  if (!mpx_pool_has_ended(pool))
     return;
   uint64_t done = count_done(board);
   if (done != pool->done_at_revival)
@@ -461,15 +467,23 @@ int mproc_pool_join(mproc_pool *pool, int timeout_ms) {
                     "mproc_pool_terminate() first",
                     pool->name);
   r = mpx_pool_await(pool, has_ended, NULL, timeout_ms, "the pool to end");
-  if (r == 0) { /* what its end has brought */
-    (void)mproc_pool_dispatch(pool);
+  if (r < 0)
+    return r;
+  (void)mproc_pool_dispatch(pool); /* what its end has brought */
+  r = mpx_pool_enter(pool);
+  if (r < 0)
+    return r;
+  if (pool->supervisor)
     (void)mproc_process_join(pool->supervisor, MPROC_FOREVER);
-  }
-  return r;
+  mpx_pool_leave(pool);
+  return 0;
 }
 
-/* Within a second, whatever it takes. */
+/* Within a second, whatever it takes. Locked all the time: at the exit of the process other threads
+ * may wait on the pool. */
 static void end_now(mproc_pool *pool) {
+  if (mpx_pool_enter(pool) < 0)
+    return;
   if (pool->supervisor && mproc_process_join(pool->supervisor, GRACE_MS) < 0) {
     (void)mproc_process_kill(pool->supervisor); /* its workers die with it */
     (void)mproc_process_join(pool->supervisor, MPROC_FOREVER);
@@ -480,6 +494,7 @@ static void end_now(mproc_pool *pool) {
     (void)mproc_process_close(pool->supervisor);
   pool->supervisor = NULL;
   atomic_store(&pool->board->lines[MPX_SUPERVISOR].stage, MPX_WORKER_LEFT);
+  mpx_pool_leave(pool);
 }
 
 static void forget_futures(mproc_pool *pool) {
@@ -514,6 +529,7 @@ int mproc_pool_destroy(mproc_pool *pool) {
   if (pool->bell_entry)
     mpx_bell_close(&pool->bell);
   forget_futures(pool);
+  mpx_imaps_forget(pool);
   mpx_board_destroy(pool->board);
   free_private(pool);
   mpx_os_cancel_release();

@@ -65,13 +65,19 @@ static void repair_job(mpx_supervisor *supervisor, unsigned number, mpx_job *job
     mpx_map_check(board, job->map, MPX_SUPERVISOR);
   if (mpx_word_state(word) != MPX_JOB_RUNNING || mpx_word_worker(word) != number)
     return; /* it was not taken yet, or is over */
+  if (job->kind == MPX_JOB_ITEM && mpx_map_has_failed(job->map, job->index)) {
+    (void)mpx_job_end(board, job, word, NULL, number); /* noted already: that was all of it */
+    mpx_map_check(board, job->map, MPX_SUPERVISOR);
+    return;
+  }
   int attempts = atomic_load(&board->lines[number].attempt);
   if (attempts <= job->attempts) /* the line is that of the job before */
     attempts = job->attempts + 1;
-  job->deaths += is_own_death(end);
-  verdict what = judge(supervisor, end, job, attempts, job->deaths);
+  int deaths = job->deaths + is_own_death(end);
+  verdict what = judge(supervisor, end, job, attempts, deaths);
   if (what == TRY_AGAIN) {
     job->attempts = end->is_blamed ? attempts : attempts - 1;
+    job->deaths = deaths;
     atomic_fetch_add(&board->retried, end->is_blamed);
     mpx_job_again(board, job, word, end->is_blamed ? mpx_retry_at(job, attempts) : 0);
     return;
@@ -81,8 +87,8 @@ static void repair_job(mpx_supervisor *supervisor, unsigned number, mpx_job *job
       make_failure(supervisor, number, end, attempts, index, what == IS_POISONED);
   MPROC_CRASH_POINT("pool.repair.blames");
   if (job->kind == MPX_JOB_ITEM) {
-    if (!mpx_map_has_failed(job->map, job->index)) /* else we come here for the second time */
-      mpx_map_add_failure(job->map, failure);
+    mpx_map_drop_result(job->map, job->index);
+    mpx_map_add_failure(job->map, failure);
     (void)mpx_job_end(board, job, word, NULL, number);
     mpx_map_check(board, job->map, MPX_SUPERVISOR);
   } else {
@@ -125,6 +131,7 @@ static bool blame_input(mpx_supervisor *supervisor, unsigned number, mpx_map *ma
                   end->is_blamed ? mpx_retry_at(map->job, attempts) : 0);
     return true;
   }
+  mpx_map_drop_result(map, at);
   mpx_map_add_failure(
       map, make_failure(supervisor, number, end, attempts, at + map->base, what == IS_POISONED));
   mpx_count(&board->lines[number].failed, 1);
@@ -184,6 +191,7 @@ void mpx_repair(mpx_supervisor *supervisor, unsigned number, const mpx_worker_en
     repair_job(supervisor, number, job, end);
   MPROC_CRASH_POINT("pool.repair.done");
   atomic_store(&line->job, NULL);
+  atomic_store(&line->looks, NULL);
   atomic_store(&line->condemned, 0);
   atomic_store(&line->member, 0);
   atomic_store(&line->pid, 0);
@@ -196,8 +204,7 @@ void mpx_repair(mpx_supervisor *supervisor, unsigned number, const mpx_worker_en
 /* Jobs AGAIN were in its own list, and what it had just queued may be in no lane. */
 static void take_back(mpx_supervisor *supervisor, mpx_job *job) {
   uint64_t word = atomic_load(&job->word);
-  bool was_tried = job->attempts > 0 || job->deaths > 0;
-  if (job->kind != MPX_JOB_MAP && was_tried && mpx_word_state(word) == MPX_JOB_QUEUED) {
+  if (job->was_again && mpx_word_state(word) == MPX_JOB_QUEUED) {
     job->due = 0;
     (void)atomic_compare_exchange_strong(&job->word, &word,
                                          mpx_word_with(word, MPX_JOB_AGAIN, MPX_NOBODY));
@@ -211,7 +218,7 @@ static void take_back(mpx_supervisor *supervisor, mpx_job *job) {
 void mpx_repair_after_supervisor(mpx_supervisor *supervisor) {
   mpx_board *board = supervisor->board;
   (void)atomic_exchange(&board->again, NULL);
-  atomic_store(&supervisor->line->job, NULL); /* the last one's */
+  atomic_store(&supervisor->line->looks, NULL); /* the last one's */
   supervisor->due = NULL;
   for (mpx_job_chunk *chunk = atomic_load(&board->chunks); chunk; chunk = chunk->next)
     for (int i = 0; i < MPX_POOL_CHUNK; i++) {
@@ -226,9 +233,9 @@ void mpx_repair_after_supervisor(mpx_supervisor *supervisor) {
                                                mpx_word_with(word, MPX_JOB_AGAIN, MPX_NOBODY));
         take_back(supervisor, item);
       }
-      atomic_store(&supervisor->line->job, job);
+      atomic_store(&supervisor->line->looks, job);
       mpx_map_check(board, job->map, MPX_SUPERVISOR);
-      atomic_store(&supervisor->line->job, NULL);
+      atomic_store(&supervisor->line->looks, NULL);
     }
   atomic_fetch_add(&board->maps_changed, 1);
   atomic_fetch_add(&board->deaths, 1);

@@ -59,7 +59,7 @@ static void finish(mproc_pool *pool, mproc_future *future) {
 
 /* The map's, or an input's of it that was put aside. */
 static bool is_in_line(const mpx_line *line, const mproc_future *future) {
-  const mpx_job *job = atomic_load(&line->job);
+  const mpx_job *job = atomic_load(&line->looks);
   bool found = job == future->job;
   mpx_job *item = job && !found && future->map ? atomic_load(&future->map->items) : NULL;
   for (; item && !found; item = item->map_next)

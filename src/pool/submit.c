@@ -1,4 +1,5 @@
 /* Giving tasks to the pool. */
+#include "base/assert.h"
 #include "base/error.h"
 #include "os/crash_point.h"
 #include "pool/host.h"
@@ -81,9 +82,14 @@ static int take_job(mproc_pool *pool, mpx_job **ret_job) {
   return 0;
 }
 
-static bool has_room(mproc_pool *pool, void *user) {
-  (void)user;
-  return pool->under_way < pool->queue_limit || pool->is_closed ||
+/* What was cancelled is in its lane until its turn comes, in the worst case. */
+bool mpx_submit_has_room(mproc_pool *pool, const mproc_submit_options *options) {
+  return pool->under_way < pool->queue_limit &&
+         mpx_lane_has_room(&pool->board->lanes[mpx_lane_of(options->priority)]);
+}
+
+bool mpx_submit_is_time(mproc_pool *pool, void *user) {
+  return mpx_submit_has_room(pool, user) || pool->is_closed ||
          atomic_load(&pool->board->state) != MPX_POOL_OPEN;
 }
 
@@ -96,21 +102,21 @@ int mpx_submit_check_open(const mproc_pool *pool) {
 }
 
 /* 1: the task is to be dropped. */
-static int make_room(mproc_pool *pool) {
+static int make_room(mproc_pool *pool, mproc_submit_options *options) {
   int r = mpx_submit_check_open(pool);
-  if (r < 0 || pool->under_way < pool->queue_limit)
+  if (r < 0 || mpx_submit_has_room(pool, options))
     return r;
   mpx_pool_settle(pool);
-  if (pool->under_way < pool->queue_limit)
+  if (mpx_submit_has_room(pool, options))
     return 0;
   if (pool->overflow == MPROC_OVERFLOW_FAIL)
     return mpx_fail(-EAGAIN, "%zu tasks are under way, the limit of pool '%s'", pool->under_way,
                     pool->name);
   if (pool->overflow == MPROC_OVERFLOW_DROP)
     return 1;
-  while (r == 0 && pool->under_way >= pool->queue_limit) {
+  while (r == 0 && !mpx_submit_has_room(pool, options)) {
     mpx_pool_leave(pool);
-    r = mpx_pool_await(pool, has_room, NULL, MPROC_FOREVER, "room");
+    r = mpx_pool_await(pool, mpx_submit_is_time, options, MPROC_FOREVER, "room");
     int entered = mpx_pool_enter(pool);
     r = entered < 0 ? entered : r < 0 ? r : mpx_submit_check_open(pool);
   }
@@ -125,6 +131,7 @@ static void fill(mpx_job *job, const mproc_submit_options *options, uint32_t fun
   job->retries = options->retries;
   job->retry_delay_ms = options->retry_delay_ms;
   job->attempts = job->deaths = 0;
+  job->was_again = 0;
   job->index = 0;
   job->map = NULL;
   job->input = NULL;
@@ -168,10 +175,10 @@ static void drop(mproc_pool *pool, mproc_future *future) {
                     failure ? failure : &board->nameless, MPX_NOBODY);
 }
 
-int mpx_submit_begin(mproc_pool *pool, uintptr_t function, const mproc_submit_options *options,
+int mpx_submit_begin(mproc_pool *pool, uintptr_t function, mproc_submit_options *options,
                      mproc_future **ret_future) {
   uint32_t number;
-  int r = make_room(pool);
+  int r = make_room(pool, options);
   if (r < 0)
     return r;
   bool is_dropped = r > 0;
@@ -192,21 +199,7 @@ void mpx_submit_undo(mproc_pool *pool, mproc_future *future) {
   mpx_future_release(pool, future);
 }
 
-/* Retries of the host's own lane would never end: what does not fit is helped along. */
-static int put(mproc_pool *pool, mpx_job *job) {
-  for (int r;;) {
-    r = mpx_lane_put(pool->board, mpx_lane_of(job->priority), job);
-    if (r == 0 || atomic_load(&pool->board->state) >= MPX_POOL_ENDING)
-      return 0; /* in the second case it is ended with all others */
-    mpx_pool_leave(pool);
-    mpx_os_sleep(MPX_NS_PER_MS);
-    r = mpx_pool_enter(pool);
-    if (r < 0)
-      return r;
-  }
-}
-
-int mpx_submit_end(mproc_pool *pool, mproc_future *future) {
+void mpx_submit_end(mproc_pool *pool, mproc_future *future) {
   mpx_board *board = pool->board;
   mpx_job *job = future->job;
   uint64_t word = atomic_load_explicit(&job->word, memory_order_relaxed);
@@ -221,10 +214,11 @@ int mpx_submit_end(mproc_pool *pool, mproc_future *future) {
                         mpx_word_with(word + ((uint64_t)1 << 32), MPX_JOB_QUEUED, MPX_NOBODY),
                         memory_order_release);
   MPROC_CRASH_POINT("pool.submit.queued");
-  int r = put(pool, job);
+  int r = mpx_lane_put(board, mpx_lane_of(job->priority), job);
+  mpx_assert(r == 0); /* there was room, and nobody but us puts there */
+  (void)r;
   if (atomic_load(&board->is_short))
     mpx_board_call_supervisor(board);
-  return r;
 }
 
 void mpx_submit_hand_over(mproc_future *future, mproc_future **ret_future) {
@@ -264,7 +258,7 @@ static int check_call(mproc_task_function *function, const void *input, size_t s
 }
 
 int mpx_submit_one(mproc_pool *pool, mproc_task_function *function, const void *input, size_t size,
-                   uint64_t index, const mproc_submit_options *options, mproc_future **ret_future) {
+                   uint64_t index, mproc_submit_options *options, mproc_future **ret_future) {
   mproc_future *future;
   int r = mpx_submit_begin(pool, (uintptr_t)function, options, &future);
   if (r < 0)
@@ -277,7 +271,9 @@ int mpx_submit_one(mproc_pool *pool, mproc_task_function *function, const void *
     return r;
   }
   mpx_submit_hand_over(future, ret_future);
-  return is_dropped ? 0 : mpx_submit_end(pool, future);
+  if (!is_dropped)
+    mpx_submit_end(pool, future);
+  return 0;
 }
 
 int mproc_pool_apply_async(mproc_pool *pool, mproc_task_function *function, const void *input,

@@ -41,11 +41,6 @@ static int begin(mpx_supervisor *supervisor) {
   if (r < 0)
     return r;
   supervisor->context = context;
-  supervisor->line = &board->lines[MPX_SUPERVISOR];
-  for (int i = 0; i < MPROC_POOL_WORKERS_MAX; i++)
-    supervisor->wards[i].spool = MPX_NO_HANDLE;
-  if (mproc_parent_sentinel(&supervisor->host) < 0)
-    supervisor->host = MPX_NO_HANDLE;
   supervisor->oom_kills = mpx_os_oom_kills();
   supervisor->maps_seen = atomic_load(&board->maps_changed) - 1;
   if (mpx_bell_open(&supervisor->bell, 0) == 0)
@@ -54,6 +49,7 @@ static int begin(mpx_supervisor *supervisor) {
     atomic_store(&board->bell, MPX_OS_NO_BELL);
   bool is_successor = atomic_load(&supervisor->line->started) > 0;
   atomic_store(&board->supervisor, mpx_family_self());
+  atomic_store(&board->is_short, 0); /* the last one's word */
   mpx_count(&supervisor->line->started, 1);
   mpx_notice_next(&board->results, MPX_TURN_ALL);
   if (is_successor) {
@@ -71,7 +67,7 @@ static size_t list_handles(const mpx_supervisor *supervisor, mpx_poll_item *item
     items[count++] = (mpx_poll_item){.handle = supervisor->bell.os.handle};
   int used = atomic_load(&supervisor->board->lines_used);
   for (int i = 0; i < used; i++)
-    if (supervisor->wards[i].process)
+    if (supervisor->wards[i].process && supervisor->wards[i].sentinel != MPX_NO_HANDLE)
       items[count++] = (mpx_poll_item){.handle = supervisor->wards[i].sentinel};
   return count;
 }
@@ -136,8 +132,12 @@ int mpx_supervisor_main(void *arg, size_t size) {
   (void)size;
   if (!supervisor)
     return 1;
-  supervisor->board = *(mpx_board **)arg;
-  mpx_board *board = supervisor->board;
+  mpx_board *board = supervisor->board = *(mpx_board **)arg;
+  supervisor->line = &board->lines[MPX_SUPERVISOR];
+  for (int i = 0; i < MPROC_POOL_WORKERS_MAX; i++)
+    supervisor->wards[i].spool = MPX_NO_HANDLE;
+  if (mproc_parent_sentinel(&supervisor->host) < 0)
+    supervisor->host = MPX_NO_HANDLE;
   int r = begin(supervisor);
   MPROC_CRASH_POINT("pool.supervisor.begun");
   if (r < 0)

@@ -62,6 +62,7 @@ bool mpx_jobs_are_over(const mpx_supervisor *supervisor);
 /* watch.c: kills whom it must; returns when to look again. */
 int64_t mpx_watch(mpx_supervisor *supervisor, int64_t now);
 mpx_work mpx_work_of(const mpx_line *line);
+/* The same input of the same attempt. */
 bool mpx_work_is_same(const mpx_work *a, const mpx_work *b);
 
 /* crew.c: workers start, leave and end. */

@@ -83,8 +83,7 @@ void *mproc_task_state(const mproc_task *task) {
 int mproc_task_is_cancelled(const mproc_task *task) {
   if (!task)
     return 0;
-  const mpx_job *job = task->job->map ? task->job->map->job : task->job;
-  return atomic_load_explicit(&job->cancelled, memory_order_relaxed) ||
+  return mpx_job_is_cancelled(task->job) ||
          atomic_load_explicit(&task->worker->board->state, memory_order_relaxed) >= MPX_POOL_ENDING;
 }
 

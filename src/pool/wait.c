@@ -152,8 +152,10 @@ static int look(mproc_pool *pool, mpx_pool_condition *holds, void *user, bool is
   bool has_callbacks = pool->ready.next != &pool->ready;
   r = holds(pool, user);
   mpx_pool_leave(pool);
-  if (has_callbacks && mpx_pool_run_callbacks(pool) > 0 && r == 0)
-    return look(pool, holds, user, false);
+  if (!has_callbacks || mpx_pool_run_callbacks(pool) == 0 || r != 0 || mpx_pool_enter(pool) < 0)
+    return r;
+  r = holds(pool, user); /* by what they did */
+  mpx_pool_leave(pool);
   return r;
 }
 
@@ -168,7 +170,7 @@ int mpx_pool_await(mproc_pool *pool, mpx_pool_condition *holds, void *user, int 
     r = look(pool, holds, user, deadline == 0);
     if (r != 0)
       return r < 0 ? r : 0;
-    if (deadline == 0)
+    if (deadline == 0 || mpx_remaining(deadline, mpx_os_now()) == 0)
       return mpx_timeout_fail(timeout_ms, what);
     if (spin(pool))
       continue;

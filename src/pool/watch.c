@@ -15,13 +15,18 @@ mpx_work mpx_work_of(const mpx_line *line) {
                     .at = atomic_load_explicit(&line->at, memory_order_acquire)};
 }
 
+/* The same job or map, whichever input of it. */
+static bool is_same_run(const mpx_work *a, const mpx_work *b) {
+  return a->job == b->job && a->runs == b->runs;
+}
+
 bool mpx_work_is_same(const mpx_work *a, const mpx_work *b) {
-  return a->job == b->job && a->runs == b->runs &&
-         (a->at == b->at || a->at == UINT64_MAX || b->at == UINT64_MAX);
+  return is_same_run(a, b) && a->at == b->at;
 }
 
 /* Who is in something else once it can see that it is condemned has come out in time. It begins
- * nothing before we have looked; so nobody dies for what another task did. */
+ * nothing before we have looked; so nobody dies for what another task did. What is wrong with a run
+ * as a whole is so in the next input too: it is killed there, and that input not blamed. */
 static void condemn(mpx_supervisor *supervisor, unsigned number, mproc_cause cause,
                     const mpx_work *work) {
   mpx_line *line = &supervisor->board->lines[number];
@@ -29,7 +34,7 @@ static void condemn(mpx_supervisor *supervisor, unsigned number, mproc_cause cau
   atomic_store(&line->condemned, cause);
   atomic_thread_fence(memory_order_seq_cst); /* pairs with goes_on and claim of the worker */
   mpx_work now = mpx_work_of(line);
-  if (mpx_work_is_same(&now, work)) {
+  if (cause == MPROC_CAUSE_TIMED_OUT ? mpx_work_is_same(&now, work) : is_same_run(&now, work)) {
     MPROC_CRASH_POINT("pool.watch.condemned");
     (void)mproc_process_kill(supervisor->wards[number].process);
     if (cause == MPROC_CAUSE_TIMED_OUT)
@@ -49,35 +54,35 @@ static void watch_memory(mpx_supervisor *supervisor, unsigned number, mpx_work w
   if (pid == 0 || at_birth == 0 || mpx_os_memory_use(pid, &used) < 0 ||
       used <= at_birth + supervisor->board->settings.memory_limit)
     return;
-  work.at = UINT64_MAX; /* whichever input of the map it is in */
   condemn(supervisor, number, MPROC_CAUSE_OUT_OF_MEMORY, &work);
 }
 
-/* The job as it is in the line of the supervisor too: it is not freed meanwhile. False: the worker
- * is out of it. */
+/* The supervisor looks at the job too, so that it is not freed meanwhile. False: the worker is out
+ * of it. */
 static bool hold(mpx_supervisor *supervisor, const mpx_line *line, const mpx_job *job) {
-  atomic_store(&supervisor->line->job, (mpx_job *)(uintptr_t)job);
+  atomic_store(&supervisor->line->looks, (mpx_job *)(uintptr_t)job);
   return atomic_load(&line->job) == job;
 }
 
 static void watch_work(mpx_supervisor *supervisor, unsigned number, mpx_work work, int64_t now) {
   mpx_ward *ward = &supervisor->wards[number];
   const mpx_job *job = work.job;
-  const mpx_job *whole = job->kind == MPX_JOB_ITEM ? job->map->job : job;
-  if (!mpx_work_is_same(&ward->seen, &work) || ward->seen.at != work.at) {
+  /* who has not come to an input yet is in none that could take too long */
+  bool has_begun = job->kind != MPX_JOB_MAP || work.at != UINT64_MAX;
+  if (!mpx_work_is_same(&ward->seen, &work)) {
     ward->seen = work;
     ward->since = now;
   }
-  if (atomic_load(&whole->cancelled)) {
-    work.at = UINT64_MAX;
-    if (!mpx_work_is_same(&ward->unwanted, &work)) {
+  if (mpx_job_is_cancelled(job)) {
+    if (!is_same_run(&ward->unwanted, &work)) {
       ward->unwanted = work;
       ward->unwanted_since = now;
     }
     supervisor->somebody_lingers = true;
     if (now - ward->unwanted_since >= GRACE_NS)
       condemn(supervisor, number, MPROC_CAUSE_CANCELLED, &work);
-  } else if (job->timeout_ms > 0 && now - ward->since >= job->timeout_ms * MPX_NS_PER_MS) {
+  } else if (job->timeout_ms > 0 && has_begun &&
+             now - ward->since >= job->timeout_ms * MPX_NS_PER_MS) {
     condemn(supervisor, number, MPROC_CAUSE_TIMED_OUT, &work);
   }
 }
@@ -90,7 +95,7 @@ static void watch_one(mpx_supervisor *supervisor, unsigned number, int64_t now, 
   mpx_work work = mpx_work_of(line);
   if (work.job && hold(supervisor, line, work.job))
     watch_work(supervisor, number, work, now);
-  atomic_store(&supervisor->line->job, NULL);
+  atomic_store(&supervisor->line->looks, NULL);
   if (memory && !atomic_load(&line->condemned))
     watch_memory(supervisor, number, work);
 }

@@ -88,6 +88,7 @@ static void end_failed(mpx_worker *worker, mproc_task *task, mpx_job *job, uint6
     (void)mpx_job_end(board, job, word, failure ? failure : &board->nameless, worker->number);
     return;
   }
+  mpx_map_drop_result(job->map, job->index);
   mpx_map_add_failure(job->map, failure);
   (void)mpx_job_end(board, job, word, NULL, worker->number);
 }
@@ -138,6 +139,12 @@ static bool claim(mpx_worker *worker, mpx_job *job, uint64_t *word) {
 }
 
 static void run_claimed(mpx_worker *worker, mpx_job *job, uint64_t word) {
+  if (mpx_job_is_cancelled(job)) {
+    if (job->kind == MPX_JOB_SINGLE) /* of an input, the map ends as a whole */
+      mpx_job_cancel(worker->board, job, word, worker->number);
+    return;
+  }
+  mpx_worker_wake_up(worker);
   if (worker->now == 0)
     worker->now = mpx_os_now();
   if (job->kind == MPX_JOB_SINGLE && job->attempts == 0)
@@ -168,11 +175,17 @@ static bool take_from(mpx_worker *worker, mpx_lane *lane) {
   if (head == atomic_load_explicit(&lane->tail, memory_order_acquire))
     return false;
   mpx_job *job = atomic_load_explicit(&lane->slots[head & lane->mask], memory_order_relaxed);
+  mpx_line *line = worker->line;
   /* Who looks at a job keeps it and its map from being freed; what has left its slot by then may be
    * free already. seq_cst: pairs with the host's look in retire.c */
-  atomic_store(&worker->line->job, job);
-  bool found = atomic_load(&lane->head) != head || try_job(worker, lane, head, job);
-  atomic_store_explicit(&worker->line->job, NULL, memory_order_release);
+  atomic_store(&line->looks, job);
+  bool found = true;
+  if (atomic_load(&lane->head) == head) {
+    atomic_store_explicit(&line->job, job, memory_order_release);
+    found = try_job(worker, lane, head, job);
+    atomic_store_explicit(&line->job, NULL, memory_order_release);
+  }
+  atomic_store_explicit(&line->looks, NULL, memory_order_release);
   return found;
 }
 
@@ -223,9 +236,7 @@ static void work(mpx_worker *worker) {
   wait_for_orders(worker);
   while (!mpx_worker_must_go(worker)) {
     mpx_worker_heed(worker);
-    if (take(worker))
-      atomic_store_explicit(&worker->line->idle_since, 0, memory_order_relaxed);
-    else
+    if (!take(worker))
       idle(worker);
   }
 }
@@ -277,16 +288,16 @@ int mpx_worker_main(void *arg, size_t size) {
   const mpx_worker_arg *given = arg;
   (void)size;
   mpx_supervisor_release_signals();
-  mpx_worker *worker = calloc(1, sizeof *worker);
-  if (!worker)
-    return 1;
   mpx_line *line = &given->board->lines[given->number];
+  mpx_member ticket = given->ticket;
+  mpx_worker *worker = calloc(1, sizeof *worker);
+  if (!worker || !atomic_compare_exchange_strong(&line->member, &ticket, mpx_family_self()))
+    return 1; /* the second: who started us is dead, and the number is somebody else's */
   *worker = (mpx_worker){.board = given->board, .line = line, .number = given->number};
   worker->tasks_left = given->board->settings.tasks_per_worker > 0
                            ? (uint64_t)given->board->settings.tasks_per_worker
                            : UINT64_MAX;
   atomic_store(&line->pid, mpx_os_pid());
-  atomic_store(&line->member, mpx_family_self());
   atomic_store(&line->stage, MPX_WORKER_STARTED);
   MPROC_CRASH_POINT("pool.worker.started");
   limit_memory(given->board, line);

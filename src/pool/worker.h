@@ -50,6 +50,11 @@ static inline void mpx_worker_heed(mpx_worker *worker) {
   if (atomic_load_explicit(&worker->line->condemned, memory_order_relaxed))
     mpx_worker_halt(worker);
 }
+/* It is not idle any more. */
+static inline void mpx_worker_wake_up(mpx_worker *worker) {
+  if (atomic_load_explicit(&worker->line->idle_since, memory_order_relaxed) != 0)
+    atomic_store_explicit(&worker->line->idle_since, 0, memory_order_relaxed);
+}
 /* worker_map.c: as long as there is something in it for us. False: there was nothing. */
 bool mpx_worker_run_map(mpx_worker *worker, mpx_job *job);
 /* An input that was put aside. */

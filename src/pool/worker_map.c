@@ -29,12 +29,8 @@ static void aim(mproc_task *task, mpx_map *map, uint64_t index) {
 static void record(mproc_task *task, mpx_map *map, uint64_t index) {
   if (!map->results)
     return;
-  mpx_result *result = &map->results[index];
-  void *old = result->data;
-  result->size = task->result_size;
-  result->data = task->result;
-  if (old)
-    (void)mproc_heap_free(old);
+  mpx_map_drop_result(map, index);
+  map->results[index] = (mpx_result){.data = task->result, .size = task->result_size};
   task->result = NULL;
   task->result_size = 0;
 }
@@ -70,6 +66,7 @@ static void note_failure(mproc_task *task, mpx_map *map, uint64_t index, int cod
     return;
   }
   mpx_count(&worker->line->failed, 1);
+  mpx_map_drop_result(map, index);
   int64_t began = atomic_load_explicit(&worker->line->began_at, memory_order_relaxed);
   mpx_map_add_failure(map, mpx_task_failure(task, code, mpx_os_now() - began));
 }
@@ -207,6 +204,7 @@ bool mpx_worker_run_map(mpx_worker *worker, mpx_job *job) {
          mpx_map_take(map, worker->number, choose(worker, map, size, ns), &seen, &piece)) {
     uint64_t word = atomic_load_explicit(&map->pieces[piece], memory_order_relaxed);
     int64_t began = worker->now;
+    mpx_worker_wake_up(worker);
     size = mpx_piece_end(word) - mpx_piece_begin(word);
     atomic_store_explicit(&line->began_at, began, memory_order_relaxed);
     run_piece(&task, function, map, piece);
