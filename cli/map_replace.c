@@ -191,7 +191,7 @@ static char *find_program(const char *name) {
   return NULL;
 }
 
-/* ---- where in a line for a shell an input may stand ------------------------------------------- */
+/* ---- where in a line for a shell an input may stand ------------------------------------------ */
 
 enum { NESTED_MAX = 64 };
 
