@@ -84,6 +84,7 @@ typedef struct map_source {
   map_buffer buffer;
   size_t start;      /* of what was not handed out yet */
   size_t searched;   /* where no delimiter is, from `start` on */
+  off_t begin;       /* of a file: where it was when it was given to this command */
   uint64_t consumed; /* bytes */
   uint64_t total;    /* inputs, or bytes of a file; 0: unknown */
   const char *name;
@@ -97,6 +98,8 @@ int map_source_open(map_source *source, const map_options *options);
 map_read map_source_next(map_source *source, mproc_bytes *ret_input);
 /* 0 to 1, or less than 0 when the end is not known. */
 double map_source_fraction(const map_source *source, uint64_t over);
+/* To the first input again; false: it cannot be read twice. */
+bool map_source_rewind(map_source *source);
 void map_source_close(map_source *source);
 
 /* ---- commands: map_replace.c ----------------------------------------------------------------- */
@@ -245,6 +248,7 @@ typedef struct map_joblog {
   map_buffer rows;
   uint64_t *done; /* --resume: by seq - 1 a hash of the command, 0: not in the log */
   size_t done_count;
+  uint64_t last; /* of them */
 } map_joblog;
 
 /* 0, or MAP_ERROR after a message. */
@@ -253,6 +257,9 @@ int map_joblog_load(map_joblog *log, const map_options *options); /* --dry-run: 
 /* 1: the log has it. 0: not. MAP_ERROR after a message: it has another command there. */
 int map_joblog_has(const map_joblog *log, const map_output *output, uint64_t seq, const char *input,
                    size_t size);
+/* --resume: looks at all inputs before one is run, where they can be read twice: 0, or MAP_ERROR
+ * after a message. */
+int map_joblog_compare(const map_joblog *log, const map_output *output, map_source *source);
 void map_joblog_add(map_joblog *log, const map_output *output, const map_result *result);
 int map_joblog_flush(map_joblog *log);
 void map_joblog_close(map_joblog *log);

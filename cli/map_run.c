@@ -102,7 +102,8 @@ static int begin(run *r) {
   if (r->options->inputs && r->options->input_count < (size_t)r->workers)
     r->workers = r->options->input_count ? (int)r->options->input_count : 1;
   r->tally.started_ns = map_now_ns();
-  if (map_joblog_open(&r->joblog, r->options) != 0)
+  if (map_joblog_open(&r->joblog, r->options) != 0 ||
+      map_joblog_compare(&r->joblog, &r->output, r->source) != 0)
     return MAP_ERROR;
   r->control = mproc_heap_calloc(1, sizeof *r->control);
   if (!r->control)

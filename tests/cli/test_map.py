@@ -589,6 +589,32 @@ class Joblog(Case):
         self.check_error(run(*log, "--resume", "--", "echo", ":::", "x", "b"), "another command",
                          "echo x")
 
+    def test_resume_with_other_inputs_runs_none(self):
+        """Not those either that the log has not: they would be from the other list."""
+        log = ["--joblog", self.path("log")]
+        words = ["--", "touch", self.path("{}")]
+        run(*log, *words, ":::", "a", "b", "c")
+        with open(self.path("log"), "rb") as file:
+            rows = file.read().splitlines(True)
+        self.put("log", b"".join([*rows[:2], rows[3]]))
+        for source in [":::", "a", "x", "z"], ["-a", self.put("list", b"a\nx\nz\n")]:
+            last = source if source[0] == ":::" else []
+            first = [] if last else source
+            for mode in [], ["--dry-run"]:
+                done = run(*log, "--resume", *mode, *first, *words, *last)
+                self.check_error(done, "another command for input 3", f"touch {self.path('c')}",
+                                 f"touch {self.path('z')}")
+                self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertFalse(os.path.exists(self.path("x")))
+        with open(self.path("list"), "rb") as file:
+            self.check_error(run(*log, "--resume", *words, stdin=file), "another command")
+        self.assertFalse(os.path.exists(self.path("x")))
+        self.put("list", b"ignored\na\nb\nc\nd\n")
+        with open(self.path("list"), "rb", buffering=0) as file:
+            file.seek(8)
+            self.check(run(*log, "--resume", "--dry-run", *words, stdin=file),
+                       f"touch {self.path('b')}\ntouch {self.path('d')}\n".encode())
+
     def test_file_that_is_no_joblog(self):
         for text in b"hello\n", b"hello", HEADER.encode() + b"\nnonsense\n":
             self.put("log", text)
