@@ -65,8 +65,8 @@ const cli_command cli_commands[] = {
      "\n"
      "Environment:\n"
      "  MPROC_START_METHOD  the default start method, instead of the system's\n",
-     cli_methods},
-    {"map", "run a function or a command over many inputs", map_help, cli_map},
+     cli_methods, 0},
+    {"map", "run a function or a command over many inputs", map_help, cli_map, 255},
     {"help", "explain a command",
      "Usage: mproc help [COMMAND]\n"
      "\n"
@@ -74,9 +74,11 @@ const cli_command cli_commands[] = {
      "\n"
      "Options:\n"
      "  -h, --help  print this text\n",
-     cli_help},
-    {NULL, NULL, NULL, NULL},
+     cli_help, 0},
+    {NULL, NULL, NULL, NULL, 0},
 };
+
+static int output_status; /* of the command that runs */
 
 static const struct option main_options[] = {
     {"help", no_argument, NULL, 'h'},
@@ -107,6 +109,7 @@ static int run(int argc, char **argv) {
   if (!command)
     return cli_unknown_command(argv[optind]);
   int first = optind;
+  output_status = command->output_status;
   optind = 0; /* the command reads its own options from the beginning */
   return command->run(argc - first, argv + first);
 }
@@ -119,6 +122,8 @@ static int finish_output(int status) {
     return status;
   fprintf(stderr, "mproc: cannot write to standard output%s%s\n", errno ? ": " : "",
           errno ? strerror(errno) : "");
+  if (output_status)
+    return output_status;
   return status == CLI_OK ? CLI_FAILED : status;
 }
 

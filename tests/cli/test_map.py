@@ -851,6 +851,21 @@ class Output(Case):
         self.check_error(run_without("<&-", "--", "echo"), "standard input: Bad file descriptor")
         self.check(run_without("<&- 2>&-", "--", "echo", ":::", "a"), b"a\n")
 
+    def test_full_disk_whatever_is_printed(self):
+        ways = [["--help"], ["--dry-run", "--", "echo", ":::", "a"],
+                ["--json", "--", "true", ":::", "a"],
+                ["--halt", "now,fail=1", "--", "sh", "-c", "echo a; exit 3", ":::", "a"],
+                ["--", "head", "-c", "5000000", ":::", "/dev/zero"]]
+        if PLUGIN:
+            ways += [["--check", f"{PLUGIN}:upper"], [f"{PLUGIN}:upper", "a"]]
+        for words in ways:
+            with open("/dev/full", "wb") as full:
+                program = start(*words, stdout=full)
+                _, errors = program.communicate(timeout=20)
+            self.assertEqual(program.returncode, 255, (words, errors))
+            self.assertEqual(errors.count(b"\n"), 1, (words, errors))
+            self.assertIn(b"cannot write to standard output: No space", errors)
+
     def test_full_disk_and_reader_that_went_away(self):
         with open("/dev/full", "wb") as full:
             program = start("--", "echo", ":::", "a", stdout=full)
