@@ -307,8 +307,10 @@ typedef struct map_group {
   uint64_t *failures; /* of each input the number of its failure plus one; NULL: there is none */
   map_kept *kept;     /* NULL until it is over */
   size_t held_bytes;
-  bool over;    /* the pool says so */
-  bool settled; /* it was counted */
+  int64_t run_ns;
+  int64_t held_until_ns; /* 0: not held */
+  bool over;             /* the pool says so */
+  bool settled;          /* it was counted */
 } map_group;
 
 /* Inputs on their way into a group. */
@@ -327,7 +329,9 @@ int map_group_submit(map_group *group, mproc_pool *pool, bool is_command);
  * or the end of the group. */
 void map_group_result(map_group *group, size_t index, map_result *ret_result);
 /* Once, when the group is over: counts its bytes, and the time that was spent in tasks. */
-void map_group_measure(map_group *group, int64_t *ret_run_ns);
+void map_group_measure(map_group *group);
+/* Whether one of it ended as by a signal to this command, or, with `any`, failed at all. */
+bool map_group_was_hit(map_group *group, bool any);
 void map_group_kill(map_group *group, int signal);
 bool map_group_runs(const map_group *group); /* whether there is somebody to kill */
 void map_group_destroy(map_group *group);

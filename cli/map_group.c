@@ -247,13 +247,12 @@ static bool fetch(const map_group *group, size_t index, mproc_bytes *ret_bytes) 
   return mproc_future_result(group->future, ret_bytes) == 0;
 }
 
-void map_group_measure(map_group *group, int64_t *ret_run_ns) {
-  int64_t run_ns = 0;
+void map_group_measure(map_group *group) {
   index_failures(group);
   if (group->failures)
     map_group_kill(group, SIGKILL); /* what workers that died have left behind */
   for (size_t i = 0; i < group->count; i++) {
-    run_ns += group->records[i].run_ns;
+    group->run_ns += group->records[i].run_ns;
     group->held_bytes += group->records[i].size + group->records[i].printed_size;
   }
   group->kept = map_alloc(group->count, sizeof *group->kept);
@@ -261,7 +260,25 @@ void map_group_measure(map_group *group, int64_t *ret_run_ns) {
     group->kept[i].has_failed = !fetch(group, i, &group->kept[i].bytes);
     group->held_bytes += group->kept[i].bytes.size;
   }
-  *ret_run_ns = run_ns;
+}
+
+static bool ends_program(int number) {
+  return number == SIGINT || number == SIGTERM || number == SIGHUP;
+}
+
+bool map_group_was_hit(map_group *group, bool any) {
+  if (!group->failures && !group->records[0].command)
+    return false;
+  for (size_t i = 0; i < group->count; i++) {
+    map_result result;
+    map_group_result(group, i, &result);
+    if (!result.ran || !result.failed)
+      continue;
+    if (any || (group->records[i].end != MAP_END_TIMED_OUT &&
+                (ends_program(result.signal) || ends_program(result.exit_value - 128))))
+      return true;
+  }
+  return false;
 }
 
 void map_group_kill(map_group *group, int signal) {

@@ -64,6 +64,28 @@ def processes_with(mark, program=True):
     return found
 
 
+def descendants(pid):
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                for child in map(int, file.read().split()):
+                    found += [child, *descendants(child)]
+    except OSError:
+        pass
+    return found
+
+
+def memory_kib(pid, name):
+    """A line of /proc/PID/status; 0 of a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            found = re.search(name + r":\s+(\d+)", file.read())
+    except OSError:
+        found = None
+    return int(found[1]) if found else 0
+
+
 def wait_until(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -639,6 +661,37 @@ class Joblog(Case):
         self.assertEqual((first + second.stdout).decode().split(), list(map(str, range(60))))
 
 
+    def test_what_a_signal_to_all_ended_is_run_again(self):
+        """As a service manager sends it: to commands, workers and the program, in any order."""
+        for way, script in enumerate(["sleep $0", "trap 'exit 143' TERM; while :; do sleep $0; done"]):
+            for program_first in False, True:
+                mark = f"1{os.getpid()}.{way}{int(program_first)}"
+                program = start("-j2", "--joblog", self.path("log"), "--", "sh", "-c",
+                                f"test $0 = 0 && exit; {script}", ":::", "0", mark, mark, mark)
+                self.addCleanup(program.communicate)
+                self.addCleanup(program.kill)
+                self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= 4 and
+                                           len(self.rows()) == 1, 20))
+                children = descendants(program.pid)[::-1]
+                order = [program.pid, *children] if program_first else [*children, program.pid]
+                for pid in order:
+                    if pid == program.pid and not program_first:
+                        time.sleep(0.05)
+                    try:
+                        os.kill(pid, signal.SIGTERM)
+                    except ProcessLookupError:
+                        continue  # died with another
+                _, errors = program.communicate(timeout=20)
+                self.assertEqual(program.returncode, 143, errors)
+                self.assertEqual([row[0] for row in self.rows()], ["1"], errors)
+                self.assertEqual(errors.count(b"\n"), 1, errors)
+
+    def test_signal_of_the_command_itself_is_logged(self):
+        done = run("--joblog", self.path("log"), "--", "sh", "-c", "kill -TERM $$", ":::", "a")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual([row[6:8] for row in self.rows()], [["-1", "15"]])
+
+
 class Interrupts(Case):
     def begin(self, mark, *arguments, count=2, **streams):
         program = start(*arguments, **streams)
@@ -982,5 +1035,6 @@ if __name__ == "__main__":
     parser.add_argument("--plugin", default="")
     parser.add_argument("cases", nargs="*")
     words = parser.parse_intermixed_args()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # is ignored in the background of a script
     PROGRAM, PLUGIN, COMPLETION = words.program, words.plugin, words.completion
     unittest.main(argv=[sys.argv[0], *words.cases], verbosity=1)
