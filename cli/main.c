@@ -27,7 +27,8 @@ static const char map_help[] =
     "  --memory SIZE          ends an input that needs more: 500M, 2G\n"
     "  --retries N            tries an input that failed N more times\n"
     "  --halt WHEN            never; [soon,|now,]fail=N or N%; success=N; done=N\n"
-    "  --shell                the command is a line for /bin/sh; inputs are quoted\n"
+    "  --shell                the command is a line for /bin/sh; inputs are quoted, so\n"
+    "                         {} stands without quotes in it\n"
     "\n"
     "Output:\n"
     "  -k, --ordered          in the order of the inputs (the default)\n"
@@ -149,5 +150,6 @@ int main(int argc, char **argv) {
   occupy_streams();
   init_result = mproc_init(&argc, &argv, NULL); /* who asks for help may have set a bad value */
   signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes a write error, which is reported */
+  signal(SIGXFSZ, SIG_IGN); /* and so does a file that grows too large */
   return finish_output(run(argc, argv));
 }

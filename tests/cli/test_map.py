@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -185,6 +186,64 @@ class Commands(Case):
         script = "echo a; echo b >/dev/stdout; echo c >/dev/stderr; echo d"
         self.check(run("--", "sh", "-c", script, ":::", "x"), b"a\nb\nd\n", errors=b"c\n")
 
+    def test_output_takes_bounded_memory_of_workers(self):
+        size = 300000000
+        program = start("-j2", "--", "sh", "-c", "head -c $0 /dev/zero; head -c $0 /dev/zero >&2",
+                        ":::", str(size), stderr=subprocess.DEVNULL)
+        self.addCleanup(program.wait)
+        self.addCleanup(program.stdout.close)
+        seen = len(os.read(program.stdout.fileno(), 1 << 20))
+        peak = max(memory_kib(pid, "VmHWM") for pid in descendants(program.pid))
+        while chunk := os.read(program.stdout.fileno(), 1 << 20):
+            seen += len(chunk)
+        self.assertEqual((seen, program.wait(timeout=20)), (size, 0))
+        self.assertLess(peak, 100 << 10)
+
+    def test_json_of_large_output_takes_bounded_memory(self):
+        size = 60000000
+        for fill, name in ("a", "stdout"), ("\\377", "stdout_base64"):
+            program = start("--json", "--", "sh", "-c", "head -c $0 /dev/zero | tr '\\0' '" + fill +
+                            "'", ":::", str(size))
+            self.addCleanup(program.communicate)
+            line, peak = [], 0
+            while chunk := os.read(program.stdout.fileno(), 1 << 22):
+                line.append(chunk)
+                peak = max(peak, memory_kib(program.pid, "RssAnon"))
+            self.assertLess(peak, 40 << 10)
+            out = json.loads(b"".join(line))[name]
+            self.assertEqual(len(out) if fill == "a" else len(base64.b64decode(out)), size)
+
+    def test_streams_of_each_size_are_told_apart(self):
+        small, large = "100", "5000000"
+        for out in small, large:
+            for errors in small, large:
+                done = run("--", "sh", "-c", "head -c $0 /dev/zero | tr '\\0' o; "
+                           f"head -c {errors} /dev/zero | tr '\\0' e >&2", ":::", out, out)
+                self.check(done, b"o" * 2 * int(out), errors=b"e" * 2 * int(errors))
+
+    def test_folder_for_large_output(self):
+        words = ["--", "sh", "-c", "head -c $0 /dev/zero; echo no >>$1", "{}", self.path("mark"),
+                 ":::", "20000000", "5"]
+        done = run(*words, TMPDIR="/nonexistent")
+        self.assertEqual((done.returncode, done.stdout[-5:]), (1, bytes(5)))
+        self.assertRegex(done.stderr, rb"\Amproc: input 1, 20000000: its output does not fit into "
+                                      rb"/nonexistent \(.*TMPDIR.*\): No such file.*\n\Z")
+        self.assertEqual(len(run(*words, TMPDIR=self.folder).stdout), 20000005)
+        self.assertEqual(os.listdir(self.folder), ["mark"])
+
+    def test_folder_for_large_output_is_full(self):
+        script = "until test -e $1; do sleep 0.01; done; head -c $0 /dev/zero"
+        program = start("-j1", "--", "sh", "-c", script, "20000000", self.path("go"), ":::", "x")
+        self.addCleanup(program.kill)
+        self.assertTrue(wait_until(lambda: len(descendants(program.pid)) >= 3, 20))
+        for pid in descendants(program.pid):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (10000000, 10000000))
+        self.put("go", b"")
+        _, errors = program.communicate(timeout=20)
+        self.assertEqual(program.returncode, 1, errors)
+        self.assertIn(b"does not fit into " + tempfile.gettempdir().encode(), errors)
+        self.assertIn(b"File too large", errors)
+
     def test_exit_status_is_the_number_of_failures(self):
         self.check(run("--", "true", ":::", *"abc"), b"")
         self.check(run("--", "sh", "-c", "exit $0", ":::", "0", "1", "2", "0", "9"), b"", 3)
@@ -252,6 +311,16 @@ class Commands(Case):
         self.assertIn(b"timed out after 0.", done.stderr)
         self.assertTrue(wait_until(lambda: not processes_with(mark), 5))
 
+    def test_timeout_gives_all_time_to_clean_up(self):
+        script = ("(trap 'sleep 0.2; echo cleaned; echo >\"$0\"; exit' TERM; echo begun; "
+                  "while :; do sleep 0.02; done) & wait")
+        began = time.monotonic()
+        done = run("--timeout", "0.3", "--", "sh", "-c", script, ":::", self.path("mark"))
+        self.assertEqual((done.returncode, done.stdout), (1, b"begun\ncleaned\n"), done.stderr)
+        self.assertTrue(os.path.exists(self.path("mark")))
+        self.assertIn(b"timed out after 0.", done.stderr)
+        self.assertLess(time.monotonic() - began, 10)
+
     def test_timeout_of_one_that_ignores_it(self):
         began = time.monotonic()
         done = run("--timeout", "0.2s", "--", "sh", "-c", "trap '' TERM; while :; do :; done",
@@ -275,6 +344,24 @@ class Commands(Case):
                    b"no\n", 1)
         with open(self.path("b"), encoding="utf-8") as file:
             self.assertEqual(len(file.readlines()), 2)
+
+    def test_number_of_attempts(self):
+        """However an attempt fails, and whatever the pool tries by itself."""
+        count = 'n=$(echo x >>"$0"; wc -l <"$0"); '
+        ways = {"exit": "exit 3", "signal": "kill -9 $$", "slow": "sleep 60",
+                "worker": "kill -9 $PPID; sleep 60",
+                "worker at last": "test $n -lt 3 && exit 3; kill -9 $PPID; sleep 60",
+                "worker at first": "test $n -gt 1 && exit 3; kill -9 $PPID; sleep 60"}
+        for way, script in ways.items():
+            for retries in "0", "2":
+                mark = self.path(f"{way} {retries}")
+                limit = ["--timeout", "0.2"] if way == "slow" else []
+                done = run("--retries", retries, "--json", *limit, "--", "sh", "-c", count + script,
+                           ":::", mark)
+                with open(mark, encoding="utf-8") as file:
+                    self.assertEqual(len(file.readlines()), int(retries) + 1, (way, done))
+                self.assertEqual(done.returncode, 1, (way, done))
+                self.assertEqual(json.loads(done.stdout)["attempts"], int(retries) + 1, (way, done))
 
     def test_child_left_behind_is_not_waited_for(self):
         began = time.monotonic()
@@ -530,15 +617,27 @@ class Halt(Case):
             done = call("ends", "segv", options=["--halt", f"{when},fail=1"])
             self.assertEqual(done.returncode, 128 + signal.SIGSEGV)
 
+    def test_soon_lets_attempts_go_on(self):
+        """What runs goes on to its end: a failure that has another attempt is none."""
+        script = ('test $0 = a && exit 3; echo x >>"$0"; test $(wc -l <"$0") -ge 2 || '
+                  '{ sleep 0.3; eval "$1"; }; echo done')
+        for number, failure in enumerate(["exit 1", "kill -9 $PPID; sleep 60"]):
+            done = run("-j2", "--retries", "1", "--halt", "soon,fail=1", "--", "sh", "-c", script,
+                       "{}", failure, ":::", self.path(str(number)), "a", "b", "c")
+            self.assertEqual((done.returncode, done.stdout), (3, b"done\n"), done.stderr)
+        if PLUGIN:
+            done = call("ends", "slow_once", "fail", "b",
+                        options=["-j2", "--retries", "1", "--halt", "soon,fail=1"])
+            self.assertEqual((done.returncode, done.stdout), (5, b"slow_once\n"), done.stderr)
 
     def check_that_stopped_is_not_done(self, *words):
-        done = run("-j2", "--retries", "1", "--halt", "soon,success=1", "--joblog",
+        done = run("-j2", "--retries", "1", "--halt", "now,success=1", "--joblog",
                    self.path("log"), *words)
         self.assertEqual((done.returncode, done.stdout), (0, b"a\n"), done.stderr)
         self.assertEqual([row[0] for row in self.rows()], ["2"])
 
     def test_attempt_that_is_not_made_is_no_success(self):
-        script = "test $0 = a || { sleep 0.7; kill -9 $PPID; sleep 5; }; echo $0"
+        script = "test $0 = a || { sleep 0.2; kill -9 $PPID; sleep 60; }; sleep 0.4; echo $0"
         self.check_that_stopped_is_not_done("--", "sh", "-c", script, ":::", "dies", "a")
         if PLUGIN:
             self.check_that_stopped_is_not_done(f"{PLUGIN}:ends", "slow_once", "a")
@@ -741,6 +840,14 @@ class Interrupts(Case):
             program = self.begin(mark, "--", "sh", "-c", script, ":::", mark, count=3)
             self.addCleanup(lambda: [os.kill(pid, 9) for pid in processes_with(mark)])
             self.check_end(program, mark, number)
+
+    def test_child_has_time_to_clean_up(self):
+        mark = f"1{os.getpid()}.75"
+        script = ("(trap 'sleep 0.1; echo >\"$1\"; exit' TERM; while :; do sleep 0.02; done) & wait")
+        program = self.begin(mark, "--", "sh", "-c", script, "{}", self.path("cleaned"), ":::", mark,
+                             count=2)
+        self.check_end(program, mark, signal.SIGTERM)
+        self.assertTrue(os.path.exists(self.path("cleaned")))
 
     def test_function_and_what_it_started(self):
         if not PLUGIN:
