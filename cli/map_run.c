@@ -399,8 +399,10 @@ static void finish(run *r) {
     stop_now(r);
   } else if (r->pool) {
     (void)mproc_pool_close(r->pool);
-    while (mproc_pool_join(r->pool, SHOW_MS) == -ETIMEDOUT && !map_interrupted())
-      continue;
+    /* a join that waits looks but 20 times a second, and most runs are shorter than that */
+    struct pollfd item = {.fd = map_interrupt_fd(), .events = POLLIN};
+    while (mproc_pool_join(r->pool, 0) == -EAGAIN && !map_interrupted())
+      (void)poll(&item, 1, BLIND_MS);
   }
   report_interrupt(r);
   if (r->pool && r->options->stats)

@@ -675,8 +675,10 @@ class Halt(Case):
         self.assertEqual([row[0] for row in self.rows()], ["2"])
 
     def test_attempt_that_is_not_made_is_no_success(self):
-        script = "test $0 = a || { sleep 0.2; kill -9 $PPID; sleep 60; }; sleep 0.4; echo $0"
-        self.check_that_stopped_is_not_done("--", "sh", "-c", script, ":::", "dies", "a")
+        script = ('if test $0 != a; then echo x >>$1; test $(wc -l <$1) -ge 2 || kill -9 $PPID; '
+                  'sleep 60; fi; until test $(wc -l <$1) -ge 2; do sleep 0.01; done; echo a')
+        self.check_that_stopped_is_not_done("--", "sh", "-c", script, "{}", self.put("mark", b""),
+                                            ":::", "dies", "a")
         if PLUGIN:
             self.check_that_stopped_is_not_done(f"{PLUGIN}:ends", "slow_once", "a")
 
