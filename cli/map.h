@@ -302,6 +302,7 @@ void map_joblog_close(map_joblog *log);
 typedef struct map_tally {
   int64_t started_ns;
   uint64_t submitted, done, failed; /* done: the failed too */
+  uint64_t skipped;                 /* --resume: by the log */
 } map_tally;
 
 void map_progress_begin(void);

@@ -131,8 +131,10 @@ static int take_input(run *r, const mproc_bytes *input) {
   uint64_t seq = ++r->seq;
   if (r->options->resume) {
     int done = map_joblog_has(&r->joblog, &r->output, seq, input->data, input->size);
-    if (done)
+    if (done) {
+      r->tally.skipped++;
       return done == MAP_ERROR ? MAP_ERROR : 0;
+    }
   }
   map_batch_add(&r->batch, input, seq, refuse(r, input), r->output.command);
   return 0;

@@ -12,10 +12,12 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 import unittest
 
@@ -575,7 +577,7 @@ class Functions(Case):
                                 stdout=subprocess.PIPE)
                 yes.stdout.close()
                 seen, peak = 0, 0
-                while seen < 16 << 20:
+                while seen < 8 << 20:
                     seen += len(os.read(program.stdout.fileno(), 1 << 20))
                     with open(f"/proc/{program.pid}/status", encoding="utf-8") as file:
                         peak = int(re.search(r"VmHWM:\s+(\d+)", file.read())[1])
@@ -1010,27 +1012,55 @@ class Output(Case):
         if PLUGIN:
             self.check(run("--dry-run", f"{PLUGIN}:echo", "a"), f"{PLUGIN}:echo a\n".encode())
 
-    def test_progress_on_a_terminal_only(self):
-        script = 'until test $0 = first || test -e "$0"; do sleep 0.01; done'
-        words = ["--progress", "-j1", "--", "sh", "-c", script, ":::", "first", self.path("go")]
-        self.check(run(*words[:-1]), b"")
+    def progress(self, words, until, columns=0):
+        """What a terminal sees of a run that goes on until that is seen."""
         controller, terminal = pty.openpty()
-        program = start(*words, stderr=terminal)
+        self.addCleanup(os.close, controller)
+        if columns:
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        program = start("--progress", *words, stderr=terminal)
+        timer = threading.Timer(PATIENCE, program.kill)
+        timer.start()
+        self.addCleanup(timer.cancel)
+        self.addCleanup(program.kill)
         os.close(terminal)
         seen = b""
         try:
             while chunk := os.read(controller, 4096):
                 seen += chunk
-                if b"done of 2" in seen.split(b" 50%")[-1] and b" 50%" in seen:
+                if re.search(until, seen):
                     self.put("go", b"")
         except OSError:
             pass  # the way a terminal says that everybody closed it
-        os.close(controller)
         self.assertEqual(program.communicate(timeout=PATIENCE)[0], b"")
         self.assertEqual(program.returncode, 0)
-        self.assertIn(b" 50%  1 done of 2", seen)
-        self.assertIn(b"ETA 0:0", seen)
+        return seen
+
+    def test_progress_on_a_terminal_only(self):
+        script = 'until test $0 = first || test -e "$0"; do sleep 0.01; done'
+        words = ["-j1", "--", "sh", "-c", script, ":::", "first", self.path("go")]
+        self.check(run("--progress", *words[:-1]), b"")
+        seen = self.progress(words, rb" 50%  1 done of 2.*ETA 0:0")
+        self.assertIn(b"[###############...............]  50%  1 done of 2", seen)
         self.assertTrue(seen.endswith(b"\r\x1b[K"), seen)
+
+    def test_progress_on_a_narrow_terminal(self):
+        script = 'until test $0 = first || test -e "$0"; do sleep 0.01; done'
+        for columns in 10, 40, 50:
+            words = ["-j1", "--", "sh", "-c", script, ":::", "first", self.path("go")]
+            seen = self.progress(words, rb"50%  1", columns)
+            os.remove(self.path("go"))
+            lines = seen.split(b"\r\x1b[K")
+            self.assertGreater(len(lines), 2)
+            self.assertLess(max(map(len, lines)), columns, lines)
+
+    def test_progress_of_what_is_resumed(self):
+        script = 'until test $0 != "$1" || test -e "$0"; do sleep 0.01; done'
+        go = self.path("go")
+        words = ["--joblog", self.path("log"), "--", "sh", "-c", script, "{}", go, ":::"]
+        run(*words, "a", "b", "c")
+        seen = self.progress(["--resume", *words, "a", "b", "c", go], rb" 75%  3 done of 4")
+        self.assertTrue(os.path.exists(go), seen)
 
     def test_stats(self):
         done = run("--stats", "--", "sh", "-c", "exit $0", ":::", "0", "1")
