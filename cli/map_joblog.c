@@ -203,8 +203,12 @@ int map_joblog_flush(map_joblog *log) {
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0) {
+      /* a row may be there in part, behind which no other can stand */
+      int error = errno;
+      close(log->fd);
+      log->fd = -1;
       log->rows.size = 0;
-      return map_error("cannot write to %s: %s", log->name, strerror(errno));
+      return map_error("cannot write to %s: %s", log->name, strerror(error));
     }
     data += n;
     left -= (size_t)n;

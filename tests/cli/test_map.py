@@ -746,6 +746,28 @@ class Joblog(Case):
         self.check(run(*log, "--resume", "--", "echo", ":::", "a", "b"), b"b\n")
         self.assertEqual([row[0] for row in self.rows()], ["1", "2"])
 
+    def test_resume_after_a_full_disk(self):
+        script = 'until test -e "$1$0"; do sleep 0.01; done; echo $0'
+        words = ["--", "sh", "-c", script, "{}", self.path("go"), ":::", *"abcd"]
+        log = self.path("log")
+        program = start("-j4", "--unordered", "--joblog", log, *words)
+        self.addCleanup(program.kill)
+        self.put("goa", b"")
+        self.assertTrue(wait_until(lambda: self.count_lines("log") == 2))
+        size = os.path.getsize(log) + 20  # there is room for a part of a row
+        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        self.put("gob", b"")
+        self.assertTrue(wait_until(lambda: os.path.getsize(log) == size))
+        self.assertEqual([program.stdout.readline() for _ in "ab"], [b"a\n", b"b\n"])
+        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        self.put("goc", b"")
+        self.put("god", b"")
+        _, errors = program.communicate(timeout=PATIENCE)
+        self.assertEqual(program.returncode, 255)
+        self.assertEqual(errors.count(b"cannot write to " + log.encode()), 1, errors)
+        self.check(run("--joblog", log, "--resume", *words), b"b\nc\nd\n")
+        self.assertEqual([row[0] for row in self.rows()], ["1", "2", "3", "4"])
+
     def test_resume_with_other_inputs_is_an_error(self):
         log = ["--joblog", self.path("log")]
         run(*log, "--", "echo", ":::", "a", "b")
