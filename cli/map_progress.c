@@ -66,15 +66,15 @@ static void append_figures(map_buffer *line, const map_tally *tally, const map_s
   double rate = seconds > 0 ? (double)tally->done / seconds : 0;
   if (fraction >= 0)
     map_append_format(line, "%3.0f%%  ", fraction * 100);
-  map_append_format(line, "%llu done", (unsigned long long)(tally->done + tally->skipped));
+  unsigned long long done = tally->done + tally->skipped;
+  map_append_format(line, "%llu done", done);
   if (source->arguments)
     map_append_format(line, " of %llu", (unsigned long long)source->total);
   if (tally->failed)
     map_append_format(line, ", %llu failed", (unsigned long long)tally->failed);
   map_append_format(line, rate < 10 ? ", %.1f/s" : ", %.0f/s", rate);
   /* of what was left at the beginning: what the log had took no time */
-  double over = (double)(tally->done + tally->skipped);
-  double began = over > 0 && fraction > 0 ? fraction * (double)tally->skipped / over : 0;
+  double began = done > 0 && fraction > 0 ? fraction * (double)tally->skipped / (double)done : 0;
   if (fraction > began)
     map_append_format(line, ", ETA %s",
                       duration(seconds * (1 - fraction) / (fraction - began), left, sizeof left));
