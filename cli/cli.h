@@ -14,6 +14,7 @@ typedef struct cli_command {
   const char *summary;               /* one line, for the list of commands */
   const char *help;                  /* the text of `mproc COMMAND --help` */
   int (*run)(int argc, char **argv); /* argv[0] is the command's name */
+  int output_status; /* when standard output takes nothing; 0: 1, where nothing else failed */
 } cli_command;
 
 /* Ends with an entry without a name. */

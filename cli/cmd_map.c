@@ -12,6 +12,7 @@ static int dry_run(const map_options *options, map_source *source, const map_tem
   int status = 0;
   if (options->resume && map_joblog_load(&log, options) != 0)
     return MAP_ERROR;
+  status = map_joblog_compare(&log, &output, source);
   for (uint64_t seq = 1; status == 0; seq++) {
     mproc_bytes input;
     map_read read = map_source_next(source, &input);

@@ -27,7 +27,8 @@ static const char map_help[] =
     "  --memory SIZE          ends an input that needs more: 500M, 2G\n"
     "  --retries N            tries an input that failed N more times\n"
     "  --halt WHEN            never; [soon,|now,]fail=N or N%; success=N; done=N\n"
-    "  --shell                the command is a line for /bin/sh; inputs are quoted\n"
+    "  --shell                the command is a line for /bin/sh; inputs are quoted, so\n"
+    "                         {} stands without quotes in it\n"
     "\n"
     "Output:\n"
     "  -k, --ordered          in the order of the inputs (the default)\n"
@@ -65,8 +66,8 @@ const cli_command cli_commands[] = {
      "\n"
      "Environment:\n"
      "  MPROC_START_METHOD  the default start method, instead of the system's\n",
-     cli_methods},
-    {"map", "run a function or a command over many inputs", map_help, cli_map},
+     cli_methods, 0},
+    {"map", "run a function or a command over many inputs", map_help, cli_map, 255},
     {"help", "explain a command",
      "Usage: mproc help [COMMAND]\n"
      "\n"
@@ -74,9 +75,11 @@ const cli_command cli_commands[] = {
      "\n"
      "Options:\n"
      "  -h, --help  print this text\n",
-     cli_help},
-    {NULL, NULL, NULL, NULL},
+     cli_help, 0},
+    {NULL, NULL, NULL, NULL, 0},
 };
+
+static int output_status; /* of the command that runs */
 
 static const struct option main_options[] = {
     {"help", no_argument, NULL, 'h'},
@@ -107,6 +110,7 @@ static int run(int argc, char **argv) {
   if (!command)
     return cli_unknown_command(argv[optind]);
   int first = optind;
+  output_status = command->output_status;
   optind = 0; /* the command reads its own options from the beginning */
   return command->run(argc - first, argv + first);
 }
@@ -119,6 +123,8 @@ static int finish_output(int status) {
     return status;
   fprintf(stderr, "mproc: cannot write to standard output%s%s\n", errno ? ": " : "",
           errno ? strerror(errno) : "");
+  if (output_status)
+    return output_status;
   return status == CLI_OK ? CLI_FAILED : status;
 }
 
@@ -144,5 +150,6 @@ int main(int argc, char **argv) {
   occupy_streams();
   init_result = mproc_init(&argc, &argv, NULL); /* who asks for help may have set a bad value */
   signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes a write error, which is reported */
+  signal(SIGXFSZ, SIG_IGN); /* and so does a file that grows too large */
   return finish_output(run(argc, argv));
 }

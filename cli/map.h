@@ -30,7 +30,8 @@ void *map_alloc(size_t count, size_t size); /* zeros; for free() */
 char *map_append(map_buffer *buffer, const void *data, size_t size);
 void map_append_text(map_buffer *buffer, const char *text);
 void map_append_format(map_buffer *buffer, const char *format, ...) MPROC_PRINTF(2, 3);
-void map_append_json(map_buffer *buffer, const char *data, size_t size); /* with its quotes */
+/* What stands between the quotes; of base64 in pieces of a multiple of 3 bytes. */
+void map_append_json(map_buffer *buffer, const char *data, size_t size);
 void map_append_base64(map_buffer *buffer, const char *data, size_t size);
 bool map_is_utf8(const char *data, size_t size);
 void map_release(map_buffer *buffer);
@@ -84,6 +85,7 @@ typedef struct map_source {
   map_buffer buffer;
   size_t start;      /* of what was not handed out yet */
   size_t searched;   /* where no delimiter is, from `start` on */
+  off_t begin;       /* of a file: where it was when it was given to this command */
   uint64_t consumed; /* bytes */
   uint64_t total;    /* inputs, or bytes of a file; 0: unknown */
   const char *name;
@@ -97,6 +99,8 @@ int map_source_open(map_source *source, const map_options *options);
 map_read map_source_next(map_source *source, mproc_bytes *ret_input);
 /* 0 to 1, or less than 0 when the end is not known. */
 double map_source_fraction(const map_source *source, uint64_t over);
+/* To the first input again; false: it cannot be read twice. */
+bool map_source_rewind(map_source *source);
 void map_source_close(map_source *source);
 
 /* ---- commands: map_replace.c ----------------------------------------------------------------- */
@@ -156,10 +160,25 @@ typedef enum map_end {
   MAP_END_DONE,     /* the function returned; the command ended, .status says how */
   MAP_END_TIMED_OUT,
   MAP_END_OUT_OF_MEMORY,
-  MAP_END_NOT_STARTED /* .status is an errno value */
+  MAP_END_WORKER_DIED, /* in the last attempt */
+  MAP_END_NO_ROOM,     /* for its output: killed; .status is an errno value */
+  MAP_END_NOT_STARTED  /* .status is an errno value */
 } map_end;
 
 typedef enum map_refusal { MAP_FITS = 0, MAP_HAS_NUL, MAP_WRONG_SIZE } map_refusal;
+
+enum { MAP_OUT, MAP_ERRORS, MAP_STREAMS };
+
+/* A stream of a command in a file that its worker has open: a block of the shared heap, which the
+ * worker makes, and frees when the main program has set `taken`. */
+typedef struct map_spool {
+  pid_t pid;
+  int fd;
+  dev_t device;
+  ino_t inode;
+  size_t size; /* not 0 */
+  _Atomic int taken;
+} map_spool;
 
 /* One input, in the shared heap. The main program writes it before it submits it, then the worker
  * alone until the task is over; the main program reads `group` at any time. */
@@ -171,13 +190,14 @@ typedef struct map_record {
   uint64_t seq;        /* from 1 */
   map_refusal refusal; /* not FITS: the worker leaves it alone */
   map_end end;
-  int status;            /* of a command, as waitpid tells it; or an errno value */
-  int attempts;          /* of a command */
-  int64_t started_ns;    /* monotonic; 0: it did not begin */
-  int64_t run_ns;        /* of the last attempt */
-  _Atomic int64_t group; /* processes to kill when it is not to go on; 0: none */
-  size_t out_size;       /* of a command: what of the result is standard output */
-  char *printed;         /* of a function: a block, what it wrote to standard output */
+  int status;                     /* of a command, as waitpid tells it; or an errno value */
+  int attempts;                   /* of a command */
+  int64_t started_ns;             /* monotonic; 0: it did not begin */
+  int64_t run_ns;                 /* of the last attempt */
+  _Atomic int64_t group;          /* processes to kill when it is not to go on; 0: none */
+  size_t out_size;                /* of a command: what of the result is standard output */
+  map_spool *spools[MAP_STREAMS]; /* of a command: that stream is here; NULL: in the result */
+  char *printed;                  /* of a function: a block, what it wrote to standard output */
   size_t printed_size;
 } map_record;
 
@@ -203,9 +223,25 @@ mproc_task_function map_run_command;
 const map_setup *map_worker_setup(void);
 /* Of /proc, in bytes: private memory of the process and of all that descend from it. */
 uint64_t map_tree_memory(pid_t pid);
+/* Whether the process group has one that is no zombie. */
+bool map_group_lives(pid_t group);
 /* false: `task` is not the one that runs here. */
 bool map_worker_index(const mproc_task *task, uint64_t *ret_index);
 int64_t map_now_ns(void); /* monotonic */
+
+/* ---- large output of commands: map_spool.c --------------------------------------------------- */
+
+const char *map_spool_folder(void);
+/* In a worker: a file without a name, or a negative errno value. */
+int map_spool_open(void);
+/* 0, or an errno value. */
+int map_spool_write(int fd, const char *data, size_t size);
+/* The file is the main program's now, but stays open until it has it. NULL: the heap is full. */
+map_spool *map_spool_offer(int fd, size_t size);
+void map_spool_close_taken(void);
+/* In the main program, once: 0, or an errno value. */
+int map_spool_take(map_spool *spool, mproc_bytes *ret_bytes);
+void map_spool_give_back(const mproc_bytes *bytes);
 
 /* ---- results: map_output.c ------------------------------------------------------------------- */
 
@@ -245,6 +281,7 @@ typedef struct map_joblog {
   map_buffer rows;
   uint64_t *done; /* --resume: by seq - 1 a hash of the command, 0: not in the log */
   size_t done_count;
+  uint64_t last; /* of them */
 } map_joblog;
 
 /* 0, or MAP_ERROR after a message. */
@@ -253,6 +290,9 @@ int map_joblog_load(map_joblog *log, const map_options *options); /* --dry-run: 
 /* 1: the log has it. 0: not. MAP_ERROR after a message: it has another command there. */
 int map_joblog_has(const map_joblog *log, const map_output *output, uint64_t seq, const char *input,
                    size_t size);
+/* --resume: looks at all inputs before one is run, where they can be read twice: 0, or MAP_ERROR
+ * after a message. */
+int map_joblog_compare(const map_joblog *log, const map_output *output, map_source *source);
 void map_joblog_add(map_joblog *log, const map_output *output, const map_result *result);
 int map_joblog_flush(map_joblog *log);
 void map_joblog_close(map_joblog *log);
@@ -262,6 +302,7 @@ void map_joblog_close(map_joblog *log);
 typedef struct map_tally {
   int64_t started_ns;
   uint64_t submitted, done, failed; /* done: the failed too */
+  uint64_t skipped;                 /* --resume: by the log */
 } map_tally;
 
 void map_progress_begin(void);
@@ -286,6 +327,8 @@ void map_forget_signals(uint64_t ignored); /* in a worker */
 typedef struct map_kept {
   mproc_bytes bytes;
   bool has_failed;
+  int lost;                        /* an errno value: a file of it could not be had */
+  mproc_bytes mapped[MAP_STREAMS]; /* what came in files */
 } map_kept;
 
 typedef struct map_group {
@@ -300,8 +343,10 @@ typedef struct map_group {
   uint64_t *failures; /* of each input the number of its failure plus one; NULL: there is none */
   map_kept *kept;     /* NULL until it is over */
   size_t held_bytes;
-  bool over;    /* the pool says so */
-  bool settled; /* it was counted */
+  int64_t run_ns;
+  int64_t held_until_ns; /* 0: not held */
+  bool over;             /* the pool says so */
+  bool settled;          /* it was counted */
 } map_group;
 
 /* Inputs on their way into a group. */
@@ -320,7 +365,9 @@ int map_group_submit(map_group *group, mproc_pool *pool, bool is_command);
  * or the end of the group. */
 void map_group_result(map_group *group, size_t index, map_result *ret_result);
 /* Once, when the group is over: counts its bytes, and the time that was spent in tasks. */
-void map_group_measure(map_group *group, int64_t *ret_run_ns);
+void map_group_measure(map_group *group);
+/* Whether one of it ended as by a signal to this command, or, with `any`, failed at all. */
+bool map_group_was_hit(map_group *group, bool any);
 void map_group_kill(map_group *group, int signal);
 bool map_group_runs(const map_group *group); /* whether there is somebody to kill */
 void map_group_destroy(map_group *group);

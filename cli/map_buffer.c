@@ -93,7 +93,6 @@ void map_append_json(map_buffer *buffer, const char *data, size_t size) {
   static const char letters[] = "btn\0fr"; /* for 8 to 13 */
   size_t plain = 0;
   data = data ? data : "";
-  map_append(buffer, "\"", 1);
   for (size_t i = 0; i < size; i++) {
     unsigned char c = (unsigned char)data[i];
     if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
@@ -108,14 +107,13 @@ void map_append_json(map_buffer *buffer, const char *data, size_t size) {
       map_append_format(buffer, "\\u%04x", c);
   }
   map_append(buffer, data + plain, size - plain);
-  map_append(buffer, "\"", 1);
 }
 
 void map_append_base64(map_buffer *buffer, const char *data, size_t size) {
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const unsigned char *bytes = (const unsigned char *)data;
-  map_append(buffer, "\"", 1);
-  for (size_t i = 0; i < size; i += 3) {
+  char *place = map_append(buffer, NULL, (size + 2) / 3 * 4);
+  for (size_t i = 0; i < size; i += 3, place += 4) {
     uint32_t word = (uint32_t)bytes[i] << 16;
     word |= i + 1 < size ? (uint32_t)bytes[i + 1] << 8 : 0;
     word |= i + 2 < size ? bytes[i + 2] : 0;
@@ -124,7 +122,6 @@ void map_append_base64(map_buffer *buffer, const char *data, size_t size) {
       text[2] = digits[word >> 6 & 63];
     if (i + 2 < size)
       text[3] = digits[word & 63];
-    map_append(buffer, text, sizeof text);
+    memcpy(place, text, sizeof text);
   }
-  map_append(buffer, "\"", 1);
 }

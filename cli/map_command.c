@@ -19,22 +19,28 @@
 
 enum {
   READ_BYTES = 1 << 16,
-  FIRST_LOOK_MS = 5, /* most commands are over by then, and cost no pidfd */
+  MEMORY_BYTES = 4 << 20, /* of a stream; more goes to a file */
+  FIRST_LOOK_MS = 5,      /* most commands are over by then, and cost no pidfd */
   LOOK_MS = 100,
   MEMORY_LOOK_MS = 20,
   GRACE_MS = 1000, /* between SIGTERM and SIGKILL */
+  GROUP_LOOK_MS = 5,
+  GROUP_LOOK_MAX_MS = 50,
   SIGNALS = 64
 };
 
 #define FIRST_LOOK_NS ((int64_t)FIRST_LOOK_MS * 1000000)
 
-enum { OUT, ERRORS, ENDED, ITEM_COUNT };
+enum { OUT = MAP_OUT, ERRORS = MAP_ERRORS, ENDED = MAP_STREAMS, ITEM_COUNT };
 
 typedef struct run {
   map_record *record;
   mproc_task *task;
   char **argv; /* argv[-1] is the program */
-  map_buffer bytes[2];
+  map_buffer bytes[MAP_STREAMS];
+  int spools[MAP_STREAMS]; /* -1: all is in `bytes` */
+  size_t spooled[MAP_STREAMS];
+  int no_room;                     /* an errno value: what comes is dropped */
   struct pollfd items[ITEM_COUNT]; /* -1: closed, or never opened */
   pid_t pid;
   int64_t deadline_ns; /* INT64_MAX: none */
@@ -120,6 +126,29 @@ static void close_item(run *r, int item) {
   r->items[item].fd = -1;
 }
 
+static void stop(run *r, map_end end, int signal) {
+  r->end = end;
+  r->kill_ns = map_now_ns() + (int64_t)GRACE_MS * 1000000;
+  (void)kill(-r->pid, signal);
+  (void)kill(-r->pid, SIGCONT);
+}
+
+/* 0, or an errno value. */
+static int spill(run *r, int item) {
+  map_buffer *bytes = &r->bytes[item];
+  int error = 0;
+  if (r->spools[item] < 0) {
+    int fd = map_spool_open();
+    r->spools[item] = fd < 0 ? -1 : fd;
+    error = fd < 0 ? -fd : 0;
+  }
+  if (!error)
+    error = map_spool_write(r->spools[item], bytes->data, bytes->size);
+  r->spooled[item] += error ? 0 : bytes->size;
+  bytes->size = 0;
+  return error;
+}
+
 /* Only where poll() says that it does not wait. Returns how many bytes there were. */
 static size_t read_item(run *r, int item, size_t most) {
   map_buffer *bytes = &r->bytes[item];
@@ -130,6 +159,12 @@ static size_t read_item(run *r, int item, size_t most) {
     bytes->size += (size_t)n;
   else if (n == 0 || errno != EINTR)
     close_item(r, item);
+  if (r->no_room)
+    bytes->size = 0;
+  else if (bytes->size >= MEMORY_BYTES)
+    r->no_room = spill(r, item);
+  if (r->no_room && r->end == MAP_END_NONE)
+    stop(r, MAP_END_NO_ROOM, SIGKILL);
   return n > 0 ? (size_t)n : 0;
 }
 
@@ -148,13 +183,6 @@ static void drain(run *r) {
 static bool has_ended(const run *r) {
   siginfo_t info = {0};
   return waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid != 0;
-}
-
-static void stop(run *r, map_end end, int signal) {
-  r->end = end;
-  r->kill_ns = map_now_ns() + (int64_t)GRACE_MS * 1000000;
-  (void)kill(-r->pid, signal);
-  (void)kill(-r->pid, SIGCONT);
 }
 
 static bool has_limits(const run *r) {
@@ -227,14 +255,49 @@ static void follow(run *r) {
   }
 }
 
-/* The group has its number until the status is taken: it is killed and forgotten before that. */
-static int reap(run *r) {
+static bool is_ending_all(void) {
+  return atomic_load(&map_worker_setup()->control->stop) == MAP_END_ALL;
+}
+
+/* What the command has started got SIGTERM with it, and has the same time to clean up, also where
+ * the command is gone at once. */
+static void follow_group(run *r) {
+  int64_t pause_ns = (int64_t)GROUP_LOOK_MS * 1000000;
+  int64_t next_ns = 0;
+  close_item(r, ENDED);
+  if (r->end == MAP_END_NONE) /* the main program has sent it, and will wait no longer */
+    r->kill_ns = map_now_ns() + (int64_t)GRACE_MS * 1000000;
+  for (int64_t now_ns; (now_ns = map_now_ns()) < r->kill_ns;) {
+    if (now_ns >= next_ns) {
+      if (!map_group_lives(r->pid))
+        return;
+      next_ns = map_now_ns() + pause_ns;
+      pause_ns = pause_ns < (int64_t)GROUP_LOOK_MAX_MS * 500000
+                     ? 2 * pause_ns
+                     : (int64_t)GROUP_LOOK_MAX_MS * 1000000;
+    }
+    int64_t left_ms = ((next_ns < r->kill_ns ? next_ns : r->kill_ns) - now_ns) / 1000000 + 1;
+    int n = poll(r->items, MAP_STREAMS, (int)left_ms);
+    for (int item = OUT; item <= ERRORS && n > 0; item++) {
+      if (r->items[item].fd >= 0 && r->items[item].revents)
+        (void)read_item(r, item, READ_BYTES);
+    }
+  }
+}
+
+static void wait_for_end(run *r) {
   siginfo_t info;
-  int status = 0;
   while (waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
     continue;
+  if (r->end == MAP_END_TIMED_OUT || (r->end == MAP_END_NONE && is_ending_all()))
+    follow_group(r);
+}
+
+/* The group has its number until the status is taken: it is killed and forgotten before that. */
+static int reap(run *r) {
+  int status = 0;
   /* the main program kills by the group's number, which is forgotten here */
-  if (r->end != MAP_END_NONE || atomic_load(&map_worker_setup()->control->stop) == MAP_END_ALL)
+  if (r->end != MAP_END_NONE || is_ending_all())
     (void)kill(-r->pid, SIGKILL);
   atomic_store_explicit(&r->record->group, 0, memory_order_relaxed);
   while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
@@ -242,11 +305,23 @@ static int reap(run *r) {
   return status;
 }
 
+/* Of the attempt before. */
+static void drop_output(run *r) {
+  for (int item = 0; item < MAP_STREAMS; item++) {
+    r->bytes[item].size = r->spooled[item] = 0;
+    if (r->spools[item] >= 0)
+      close(r->spools[item]);
+    r->spools[item] = -1;
+    r->record->spools[item] = NULL;
+  }
+  r->no_room = 0;
+}
+
 static void run_once(run *r) {
   map_record *record = r->record;
   int timeout_ms = map_worker_setup()->timeout_ms;
-  r->end = MAP_END_NONE;
-  r->bytes[OUT].size = r->bytes[ERRORS].size = 0;
+  r->end = record->end = MAP_END_NONE;
+  drop_output(r);
   for (int item = 0; item < ITEM_COUNT; item++)
     r->items[item] = (struct pollfd){.fd = -1};
   record->attempts++;
@@ -259,11 +334,14 @@ static void run_once(run *r) {
     record->status = error;
   } else {
     follow(r);
+    wait_for_end(r);
     drain(r);
     for (int item = 0; item < ITEM_COUNT; item++)
       close_item(r, item);
     record->status = reap(r);
     record->end = r->end == MAP_END_NONE ? MAP_END_DONE : r->end;
+    if (r->no_room && record->end == MAP_END_NO_ROOM)
+      record->status = r->no_room;
   }
   record->run_ns = map_now_ns() - record->started_ns;
 }
@@ -284,15 +362,45 @@ static char **split_words(const map_record *record) {
   return words;
 }
 
-static int give_result(mproc_task *task, map_record *record, run *r) {
+static void no_room(map_record *record, int error) {
+  record->end = MAP_END_NO_ROOM;
+  record->status = error;
+}
+
+/* What is in a file stays there. */
+static void give_files(map_record *record, run *r) {
+  for (int item = 0; item < MAP_STREAMS; item++) {
+    if (r->spools[item] < 0)
+      continue;
+    int error = r->no_room ? 0 : spill(r, item);
+    if (error)
+      no_room(record, error);
+    if (r->spooled[item])
+      record->spools[item] = map_spool_offer(r->spools[item], r->spooled[item]);
+    if (!record->spools[item])
+      close(r->spools[item]);
+    if (r->spooled[item] && !record->spools[item])
+      no_room(record, ENOMEM);
+  }
+}
+
+/* Its attempts are counted here: what has failed is no failure for the pool, which has a count of
+ * its own. */
+static void give_result(mproc_task *task, map_record *record, run *r) {
   map_buffer *out = &r->bytes[OUT];
+  give_files(record, r);
   record->out_size = out->size;
-  map_append(out, r->bytes[ERRORS].data, r->bytes[ERRORS].size);
-  int code = out->size ? mproc_task_result(task, out->data, out->size) : 0;
-  if (code < 0)
-    code = mproc_task_fail(task, 1, "%zu bytes of output do not fit into the shared heap: %s",
-                           out->size, mproc_error_detail());
-  return code;
+  if (r->bytes[ERRORS].size)
+    map_append(out, r->bytes[ERRORS].data, r->bytes[ERRORS].size);
+  if (out->size && mproc_task_result(task, out->data, out->size) < 0)
+    no_room(record, ENOMEM);
+}
+
+/* With `soon` of --halt what has begun goes on to its end, further attempts too. */
+static bool may_begin(const map_record *record) {
+  int stop = atomic_load_explicit(&map_worker_setup()->control->stop, memory_order_relaxed);
+  return record->refusal == MAP_FITS && stop != MAP_END_ALL &&
+         (stop == MAP_GO_ON || record->attempts > 0);
 }
 
 int map_run_command(mproc_task *task, const void *input, size_t size) {
@@ -300,22 +408,26 @@ int map_run_command(mproc_task *task, const void *input, size_t size) {
   memcpy(&record, input, sizeof record);
   (void)size;
   const map_setup *setup = map_worker_setup();
-  if (record->refusal != MAP_FITS ||
-      atomic_load_explicit(&setup->control->stop, memory_order_relaxed)) {
+  map_spool_close_taken();
+  if (!may_begin(record)) {
     record->started_ns = 0; /* an attempt before may have begun; this is no result of it */
     return 0;
   }
   map_record_take_over(record);
+  /* the pool counts workers that died, and knows nothing of other attempts */
+  if (record->attempts > setup->retries && record->end == MAP_END_NONE) {
+    record->end = MAP_END_WORKER_DIED;
+    return 0;
+  }
   char **words = split_words(record);
-  run r = {.record = record, .task = task, .argv = words + 1};
+  run r = {.record = record, .task = task, .argv = words + 1, .spools = {-1, -1}};
   do
     run_once(&r);
   while (!succeeded(record) && record->attempts <= setup->retries &&
-         !mproc_task_is_cancelled(task) &&
-         !atomic_load_explicit(&setup->control->stop, memory_order_relaxed));
-  int code = give_result(task, record, &r);
+         !mproc_task_is_cancelled(task) && !is_ending_all());
+  give_result(task, record, &r);
   map_release(&r.bytes[OUT]);
   map_release(&r.bytes[ERRORS]);
   free(words);
-  return code;
+  return 0;
 }

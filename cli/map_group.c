@@ -143,11 +143,32 @@ static const char *signal_text(const map_record *record, int number) {
   return text;
 }
 
+static const char *no_room_text(int error) {
+  static char text[512];
+  if (error == ENOMEM)
+    snprintf(text, sizeof text, "its output does not fit into the shared heap");
+  else
+    snprintf(text, sizeof text, "its output does not fit into %s (TMPDIR names the folder): %s",
+             map_spool_folder(), strerror(error));
+  return text;
+}
+
+static void killed_result(const map_record *record, map_result *result) {
+  result->exit_value = -1;
+  result->signal = SIGKILL;
+  result->error = record->end == MAP_END_NO_ROOM ? no_room_text(record->status)
+                                                 : "its worker died in the last attempt";
+}
+
 static void command_result(const map_record *record, map_result *result) {
   static char text[128];
   int status = record->status;
   result->failed = record->end != MAP_END_DONE || status != 0;
   result->attempts = record->attempts;
+  if (record->end == MAP_END_WORKER_DIED || record->end == MAP_END_NO_ROOM) {
+    killed_result(record, result);
+    return;
+  }
   if (record->end == MAP_END_NOT_STARTED) {
     result->exit_value = status == ENOENT ? NO_COMMAND : CANNOT_RUN;
     result->error = status == E2BIG ? "the command line is too long for the system: pass the input "
@@ -194,7 +215,8 @@ static void failure_result(const map_group *group, size_t index, map_result *res
   result->failed = true;
   result->no_worker = failure.cause == MPROC_CAUSE_INITIALIZER;
   result->ran = failure.cause != MPROC_CAUSE_CANCELLED && !result->no_worker;
-  result->attempts = failure.attempts;
+  int attempts = group->records[index].attempts; /* of a command: those that were no failure too */
+  result->attempts = attempts > failure.attempts ? attempts : failure.attempts;
   if (result->run_ns == 0 && failure.run_time_ns > 0)
     result->run_ns = failure.run_time_ns;
   tell_failure(&failure, result);
@@ -212,13 +234,24 @@ static void refused_result(const map_record *record, map_result *result) {
              record->size);
 }
 
+/* The worker died right after the command, or there is no /proc. */
+static void lost_result(int error, map_result *result) {
+  static char text[256];
+  snprintf(text, sizeof text, "its output is lost with its worker: %s", strerror(error));
+  result->failed = true;
+  result->exit_value = -1;
+  result->signal = SIGKILL;
+  result->error = text;
+}
+
 void map_group_result(map_group *group, size_t index, map_result *ret_result) {
   const map_record *record = &group->records[index];
-  mproc_bytes bytes = group->kept[index].bytes;
+  const map_kept *kept = &group->kept[index];
+  mproc_bytes bytes = kept->bytes;
   map_result result = {
       .record = record, .attempts = 1, .started_ns = record->started_ns, .run_ns = record->run_ns};
   result.ran = record->started_ns != 0 || record->refusal != MAP_FITS;
-  if (group->kept[index].has_failed)
+  if (kept->has_failed)
     failure_result(group, index, &result);
   else if (record->refusal != MAP_FITS)
     refused_result(record, &result);
@@ -233,6 +266,16 @@ void map_group_result(map_group *group, size_t index, map_result *ret_result) {
     result.errors = result.out + record->out_size;
     result.errors_size = bytes.size - record->out_size;
   }
+  if (kept->mapped[MAP_OUT].data) {
+    result.out = kept->mapped[MAP_OUT].data;
+    result.out_size = kept->mapped[MAP_OUT].size;
+  }
+  if (kept->mapped[MAP_ERRORS].data) {
+    result.errors = kept->mapped[MAP_ERRORS].data;
+    result.errors_size = kept->mapped[MAP_ERRORS].size;
+  }
+  if (kept->lost && !kept->has_failed)
+    lost_result(kept->lost, &result);
   *ret_result = result;
 }
 
@@ -247,21 +290,49 @@ static bool fetch(const map_group *group, size_t index, mproc_bytes *ret_bytes) 
   return mproc_future_result(group->future, ret_bytes) == 0;
 }
 
-void map_group_measure(map_group *group, int64_t *ret_run_ns) {
-  int64_t run_ns = 0;
+/* At once: the worker may end. */
+static void take_files(const map_record *record, map_kept *kept) {
+  for (int i = 0; i < MAP_STREAMS; i++) {
+    int error = record->spools[i] ? map_spool_take(record->spools[i], &kept->mapped[i]) : 0;
+    if (error)
+      kept->lost = error;
+  }
+}
+
+void map_group_measure(map_group *group) {
   index_failures(group);
   if (group->failures)
     map_group_kill(group, SIGKILL); /* what workers that died have left behind */
   for (size_t i = 0; i < group->count; i++) {
-    run_ns += group->records[i].run_ns;
+    group->run_ns += group->records[i].run_ns;
     group->held_bytes += group->records[i].size + group->records[i].printed_size;
   }
   group->kept = map_alloc(group->count, sizeof *group->kept);
   for (size_t i = 0; i < group->count; i++) {
     group->kept[i].has_failed = !fetch(group, i, &group->kept[i].bytes);
     group->held_bytes += group->kept[i].bytes.size;
+    if (!group->kept[i].has_failed)
+      take_files(&group->records[i], &group->kept[i]);
   }
-  *ret_run_ns = run_ns;
+}
+
+static bool ends_program(int number) {
+  return number == SIGINT || number == SIGTERM || number == SIGHUP;
+}
+
+bool map_group_was_hit(map_group *group, bool any) {
+  if (!group->failures && !group->records[0].command)
+    return false;
+  for (size_t i = 0; i < group->count; i++) {
+    map_result result;
+    map_group_result(group, i, &result);
+    if (!result.ran || !result.failed)
+      continue;
+    if (any || (group->records[i].end != MAP_END_TIMED_OUT &&
+                (ends_program(result.signal) || ends_program(result.exit_value - 128))))
+      return true;
+  }
+  return false;
 }
 
 void map_group_kill(map_group *group, int signal) {
@@ -289,6 +360,10 @@ void map_group_destroy(map_group *group) {
   for (size_t i = 0; group->records && i < group->count; i++) {
     if (group->records[i].printed)
       mproc_heap_free(group->records[i].printed);
+  }
+  for (size_t i = 0; group->kept && i < group->count; i++) {
+    for (int stream = 0; stream < MAP_STREAMS; stream++)
+      map_spool_give_back(&group->kept[i].mapped[stream]);
   }
   mproc_heap_free(group->records);
   mproc_heap_free(group->outputs);

@@ -31,6 +31,7 @@ static int open_file(map_source *source, const map_options *options) {
   source->waits = !S_ISREG(status.st_mode);
   if (S_ISREG(status.st_mode)) {
     off_t at = lseek(source->fd, 0, SEEK_CUR);
+    source->begin = at;
     source->total = status.st_size > at ? (uint64_t)(status.st_size - at) : 0;
   }
 #ifdef F_SETPIPE_SZ
@@ -146,6 +147,18 @@ double map_source_fraction(const map_source *source, uint64_t over) {
   if (source->total == 0 || source->waits)
     return -1;
   return (double)source->consumed / (double)source->total;
+}
+
+bool map_source_rewind(map_source *source) {
+  source->next = 0;
+  if (source->arguments)
+    return true;
+  if (source->waits || lseek(source->fd, source->begin, SEEK_SET) < 0)
+    return false;
+  source->at_end = false;
+  source->start = source->searched = source->buffer.size = 0;
+  source->consumed = 0;
+  return true;
 }
 
 void map_source_close(map_source *source) {

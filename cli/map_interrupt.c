@@ -33,9 +33,9 @@ uint64_t map_ignored_signals(void) {
   uint64_t ignored = 0;
   for (int number = 1; number < SIGNAL_MAX; number++) {
     struct sigaction action;
-    /* this command ignores SIGPIPE for itself, and SIGCHLD is nobody's business */
-    if (number != SIGPIPE && number != SIGCHLD && sigaction(number, NULL, &action) == 0 &&
-        action.sa_handler == SIG_IGN)
+    /* this command ignores SIGPIPE and SIGXFSZ for itself, and SIGCHLD is nobody's business */
+    if (number != SIGPIPE && number != SIGXFSZ && number != SIGCHLD &&
+        sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
       ignored |= (uint64_t)1 << number;
   }
   return ignored;

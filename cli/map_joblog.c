@@ -13,7 +13,7 @@
 static const char header[] =
     "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
 
-enum { COMMAND_COLUMN = 8 };
+enum { COMMAND_COLUMN = 8, SHOWN_MAX = 200 };
 #define SEQ_MAX ((uint64_t)1 << 32)
 
 /* FNV-1a; never 0. */
@@ -37,23 +37,50 @@ static int remember(map_joblog *log, uint64_t seq, uint64_t hash) {
     log->done_count = count;
   }
   log->done[seq - 1] = hash;
+  log->last = seq > log->last ? seq : log->last;
   return 0;
 }
 
-/* A row, or -1: it is none. */
-static int read_row(map_joblog *log, const char *row, size_t size) {
+/* The command of a row, or NULL: it is none. */
+static const char *split_row(const char *row, size_t size, uint64_t *ret_seq) {
   char *end;
   uint64_t seq = strtoull(row, &end, 10);
   if (*end != '\t' || seq == 0 || seq > SEQ_MAX)
-    return -1;
+    return NULL;
   const char *command = row;
   for (int column = 0; column < COMMAND_COLUMN; column++) {
     command = memchr(command, '\t', (size_t)(row + size - command));
     if (!command)
-      return -1;
+      return NULL;
     command++;
   }
-  return remember(log, seq, hash_of(command, (size_t)(row + size - command)));
+  *ret_seq = seq;
+  return command;
+}
+
+static int read_row(map_joblog *log, const char *row, size_t size) {
+  uint64_t seq;
+  const char *command = split_row(row, size, &seq);
+  return command ? remember(log, seq, hash_of(command, (size_t)(row + size - command))) : -1;
+}
+
+/* The last row of that number says, for a message, what was run then. */
+static void find_command(const map_joblog *log, uint64_t wanted, map_buffer *text) {
+  FILE *file = fopen(log->name, "re");
+  char *row = NULL;
+  size_t capacity = 0;
+  for (ssize_t n; file && (n = getline(&row, &capacity, file)) > 0;) {
+    uint64_t seq;
+    size_t size = (size_t)n - (row[n - 1] == '\n');
+    const char *command = split_row(row, size, &seq);
+    if (!command || seq != wanted)
+      continue;
+    text->size = 0;
+    map_append(text, command, (size_t)(row + size - command));
+  }
+  free(row);
+  if (file)
+    fclose(file);
 }
 
 /* The log as it was left: a last row without an end was not written to its end, and is cut off. */
@@ -108,6 +135,10 @@ int map_joblog_open(map_joblog *log, const map_options *options) {
   return map_joblog_flush(log);
 }
 
+static int shown(size_t size) {
+  return size < SHOWN_MAX ? (int)size : SHOWN_MAX;
+}
+
 int map_joblog_has(const map_joblog *log, const map_output *output, uint64_t seq, const char *input,
                    size_t size) {
   if (seq > log->done_count || log->done[seq - 1] == 0)
@@ -115,13 +146,36 @@ int map_joblog_has(const map_joblog *log, const map_output *output, uint64_t seq
   map_buffer line = {0};
   map_output_command(output, input, size, seq, &line);
   int r = 1;
-  if (hash_of(line.data, line.size) != log->done[seq - 1])
-    r = map_error("%s has another command for input %llu than '%.*s': resume with the command and "
-                  "the inputs that it was written with, or take another joblog",
-                  log->name, (unsigned long long)seq, (int)(line.size < 200 ? line.size : 200),
-                  line.data);
+  if (hash_of(line.data, line.size) != log->done[seq - 1]) {
+    map_buffer before = {0};
+    map_append(&before, "", 0);
+    find_command(log, seq, &before);
+    r = map_error("%s has another command for input %llu, '%.*s', than '%.*s': resume with the "
+                  "command and the inputs that it was written with, or take another joblog",
+                  log->name, (unsigned long long)seq, shown(before.size), before.data,
+                  shown(line.size), line.data);
+    map_release(&before);
+  }
   map_release(&line);
   return r;
+}
+
+int map_joblog_compare(const map_joblog *log, const map_output *output, map_source *source) {
+  int r = 0;
+  if (log->last == 0 || !map_source_rewind(source))
+    return 0;
+  for (uint64_t seq = 1; seq <= log->last && r != MAP_ERROR; seq++) {
+    mproc_bytes input;
+    map_read read = map_source_next(source, &input);
+    if (read == MAP_READ_ERROR)
+      return MAP_ERROR;
+    if (read != MAP_READ_INPUT)
+      break;
+    r = map_joblog_has(log, output, seq, input.data, input.size);
+  }
+  if (r == MAP_ERROR)
+    return MAP_ERROR;
+  return map_source_rewind(source) ? 0 : map_error("%s: cannot be read again", source->name);
 }
 
 void map_joblog_add(map_joblog *log, const map_output *output, const map_result *result) {
@@ -149,8 +203,12 @@ int map_joblog_flush(map_joblog *log) {
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0) {
+      /* a row may be there in part, behind which no other can stand */
+      int error = errno;
+      close(log->fd);
+      log->fd = -1;
       log->rows.size = 0;
-      return map_error("cannot write to %s: %s", log->name, strerror(errno));
+      return map_error("cannot write to %s: %s", log->name, strerror(error));
     }
     data += n;
     left -= (size_t)n;

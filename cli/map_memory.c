@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { DEPTH_MAX = 64 };
@@ -58,4 +59,36 @@ static uint64_t tree_memory(long pid, int depth) {
 
 uint64_t map_tree_memory(pid_t pid) {
   return tree_memory(pid, 0);
+}
+
+/* The state of a process of that group, or 'Z' for any other. */
+static char state_in_group(const char *name, pid_t group) {
+  char path[320], line[512], state;
+  long of;
+  snprintf(path, sizeof path, "/proc/%s/stat", name);
+  FILE *file = fopen(path, "re");
+  if (!file)
+    return 'Z';
+  size_t size = fread(line, 1, sizeof line - 1, file);
+  fclose(file);
+  line[size] = '\0';
+  const char *end = strrchr(line, ')'); /* of the name, which may have any byte in it */
+  if (!end || sscanf(end, ") %c %*d %ld", &state, &of) != 2 || of != group) /* NOLINT */
+    return 'Z';
+  return state;
+}
+
+bool map_group_lives(pid_t group) {
+  bool lives = false;
+  DIR *all = opendir("/proc");
+  if (!all)
+    return false;
+  for (struct dirent *entry; !lives && (entry = readdir(all));) {
+    if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9') {
+      char state = state_in_group(entry->d_name, group);
+      lives = state != 'Z' && state != 'X';
+    }
+  }
+  closedir(all);
+  return lives;
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OUTPUT_BYTES = 1 << 16, NAME_BYTES = 60, PAGE_BYTES = 4096 };
+enum { OUTPUT_BYTES = 1 << 16, PIECE_BYTES = 3 << 14, NAME_BYTES = 60, PAGE_BYTES = 4096 };
 
 /* Whether `fd` takes something, or has an error to tell. Waits for that, or for a signal. */
 static bool takes_some(int fd) {
@@ -121,42 +121,49 @@ static void put_text(map_output *output, const map_result *result) {
     put_error(output, result);
 }
 
-/* A string where the bytes are UTF-8, else NAME_base64. */
-static void add_bytes(map_buffer *json, const char *name, const char *data, size_t size) {
+/* A string where the bytes are UTF-8, else NAME_base64. In pieces: they may be more than memory. */
+static void put_bytes(map_output *output, const char *name, const char *data, size_t size) {
+  map_buffer *out = &output->out;
   bool text = map_is_utf8(data, size);
-  map_append_format(json, ",\"%s%s\":", name, text ? "" : "_base64");
-  if (text)
-    map_append_json(json, data, size);
-  else
-    map_append_base64(json, data, size);
+  map_append_format(out, ",\"%s%s\":\"", name, text ? "" : "_base64");
+  for (size_t at = 0; at < size && !output->broken; at += PIECE_BYTES) {
+    size_t piece = size - at < PIECE_BYTES ? size - at : PIECE_BYTES;
+    if (text)
+      map_append_json(out, data + at, piece);
+    else
+      map_append_base64(out, data + at, piece);
+    if (out->size > OUTPUT_BYTES)
+      map_output_flush(output);
+  }
+  map_append(out, "\"", 1);
 }
 
 static void put_json(map_output *output, const map_result *result) {
   const map_record *record = result->record;
-  map_buffer json = {0};
-  map_append_format(&json, "{\"seq\":%llu", (unsigned long long)record->seq);
-  add_bytes(&json, "input", record->input, record->size);
-  map_append_format(&json, ",\"ok\":%s,\"exit\":", result->failed ? "false" : "true");
+  map_buffer *out = &output->out;
+  map_append_format(out, "{\"seq\":%llu", (unsigned long long)record->seq);
+  put_bytes(output, "input", record->input, record->size);
+  map_append_format(out, ",\"ok\":%s,\"exit\":", result->failed ? "false" : "true");
   if (result->exit_value >= 0)
-    map_append_format(&json, "%d", result->exit_value);
+    map_append_format(out, "%d", result->exit_value);
   else
-    map_append_text(&json, "null");
-  map_append_format(&json, ",\"signal\":%d,\"attempts\":%d,\"seconds\":%.6f", result->signal,
+    map_append_text(out, "null");
+  map_append_format(out, ",\"signal\":%d,\"attempts\":%d,\"seconds\":%.6f", result->signal,
                     result->attempts, (double)result->run_ns / 1e9);
   if (record->command) {
-    add_bytes(&json, "stdout", result->out, result->out_size);
-    add_bytes(&json, "stderr", result->errors, result->errors_size);
+    put_bytes(output, "stdout", result->out, result->out_size);
+    put_bytes(output, "stderr", result->errors, result->errors_size);
   } else {
     if (!result->failed)
-      add_bytes(&json, "result", result->out, result->out_size);
+      put_bytes(output, "result", result->out, result->out_size);
     if (record->printed_size)
-      add_bytes(&json, "stdout", record->printed, record->printed_size);
+      put_bytes(output, "stdout", record->printed, record->printed_size);
   }
   if (result->error)
-    add_bytes(&json, "error", result->error, strlen(result->error));
-  map_append_text(&json, "}\n");
-  put(output, json.data, json.size);
-  map_release(&json);
+    put_bytes(output, "error", result->error, strlen(result->error));
+  map_append_text(out, "}\n");
+  if (out->size > OUTPUT_BYTES)
+    map_output_flush(output);
 }
 
 void map_output_result(map_output *output, const map_result *result) {

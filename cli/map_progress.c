@@ -1,13 +1,14 @@
 /* The line on the terminal, the figures at the end, and messages, which must not run into it. */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* struct winsize */
 
 #include "map.h"
 
 #include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { INTERVAL_MS = 100, BAR_CELLS = 30 };
+enum { INTERVAL_MS = 100, BAR_CELLS = 30, BAR_CELLS_MIN = 5 };
 
 static bool wanted, shown;
 static int64_t next_ns;
@@ -44,38 +45,67 @@ static const char *duration(double seconds, char *buffer, size_t size) {
   return buffer;
 }
 
+static size_t columns(void) {
+  struct winsize size;
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
+static void append_bar(map_buffer *line, double fraction, size_t cells) {
+  size_t full = (size_t)((fraction > 1 ? 1 : fraction) * (double)cells);
+  map_append(line, "[", 1);
+  for (size_t i = 0; i < cells; i++)
+    map_append(line, i < full ? "#" : ".", 1);
+  map_append_text(line, "] ");
+}
+
+/* Without the bar, which has the room that is left. */
+static void append_figures(map_buffer *line, const map_tally *tally, const map_source *source,
+                           double fraction) {
+  char left[32];
+  double seconds = (double)(map_now_ns() - tally->started_ns) / 1e9;
+  double rate = seconds > 0 ? (double)tally->done / seconds : 0;
+  if (fraction >= 0)
+    map_append_format(line, "%3.0f%%  ", fraction * 100);
+  unsigned long long done = tally->done + tally->skipped;
+  map_append_format(line, "%llu done", done);
+  if (source->arguments)
+    map_append_format(line, " of %llu", (unsigned long long)source->total);
+  if (tally->failed)
+    map_append_format(line, ", %llu failed", (unsigned long long)tally->failed);
+  map_append_format(line, rate < 10 ? ", %.1f/s" : ", %.0f/s", rate);
+  /* of what was left at the beginning: what the log had took no time */
+  double began = done > 0 && fraction > 0 ? fraction * (double)tally->skipped / (double)done : 0;
+  if (fraction > began)
+    map_append_format(line, ", ETA %s",
+                      duration(seconds * (1 - fraction) / (fraction - began), left, sizeof left));
+}
+
 void map_progress_show(const map_tally *tally, const map_source *source) {
   int64_t now_ns = map_now_ns();
   if (!wanted || now_ns < next_ns)
     return;
   next_ns = now_ns + (int64_t)INTERVAL_MS * 1000000;
-  double seconds = (double)(now_ns - tally->started_ns) / 1e9;
-  double rate = seconds > 0 ? (double)tally->done / seconds : 0;
   /* of a file it is known how much was read: the inputs in hand are not done */
-  double fraction = map_source_fraction(source, tally->done);
+  double fraction = map_source_fraction(source, tally->done + tally->skipped);
   if (fraction >= 0 && !source->arguments && tally->submitted)
-    fraction *= (double)tally->done / (double)tally->submitted;
+    fraction *=
+        (double)(tally->done + tally->skipped) / (double)(tally->submitted + tally->skipped);
 
-  fputs("\r\033[K", stderr);
-  shown = true;
-  if (fraction >= 0) {
-    char bar[BAR_CELLS + 1];
-    int full = (int)((fraction > 1 ? 1 : fraction) * BAR_CELLS);
-    memset(bar, '.', BAR_CELLS);
-    memset(bar, '#', (size_t)full);
-    bar[BAR_CELLS] = '\0';
-    fprintf(stderr, "[%s] %3.0f%%  ", bar, fraction * 100);
+  /* one that runs on into the next line of the terminal could not be wiped off */
+  map_buffer line = {0};
+  map_buffer bar = {0};
+  size_t width = columns() - 1;
+  append_figures(&line, tally, source, fraction);
+  if (fraction >= 0 && line.size + BAR_CELLS_MIN + 3 <= width) {
+    size_t cells = width - line.size - 3;
+    append_bar(&bar, fraction, cells < BAR_CELLS ? cells : BAR_CELLS);
   }
-  fprintf(stderr, "%llu done", (unsigned long long)tally->done);
-  if (source->arguments)
-    fprintf(stderr, " of %llu", (unsigned long long)source->total);
-  if (tally->failed)
-    fprintf(stderr, ", %llu failed", (unsigned long long)tally->failed);
-  fprintf(stderr, rate < 10 ? ", %.1f/s" : ", %.0f/s", rate);
-  char left[32];
-  if (fraction > 0)
-    fprintf(stderr, ", ETA %s", duration(seconds / fraction - seconds, left, sizeof left));
+  fprintf(stderr, "\r\033[K%.*s%.*s", (int)bar.size, bar.size ? bar.data : "",
+          (int)(line.size < width ? line.size : width), line.data);
   fflush(stderr);
+  shown = true;
+  map_release(&line);
+  map_release(&bar);
 }
 
 /* The upper bound of the bucket in which the quantile lies. */

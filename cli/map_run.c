@@ -16,8 +16,10 @@ enum {
   OPEN_GROUPS = 4,     /* of many inputs; of one input twice as many as there are workers */
   GROUPS_MAX = 4096,   /* those that are over but not printed too */
   HELD_BYTES_MAX = 256 << 20,
+  HOLD_MS = 200,  /* so long a signal to all may take to come to all */
   GRACE_MS = 300, /* between SIGTERM and SIGKILL */
   LOOK_MS = 1000,
+  HOLD_LOOK_MS = 20,
   SHOW_MS = 100,
   BLIND_MS = 2 /* where the pool has no handle to wait for */
 };
@@ -37,6 +39,7 @@ typedef struct run {
   size_t group_count, open_count, held_bytes;
   uint64_t seq;
   bool at_end, stopping, halted, reported;
+  bool holds; /* a group that is over is not settled yet */
   int halt_status;
   int status; /* MAP_ERROR: something else than an input has failed */
   map_output output;
@@ -102,7 +105,8 @@ static int begin(run *r) {
   if (r->options->inputs && r->options->input_count < (size_t)r->workers)
     r->workers = r->options->input_count ? (int)r->options->input_count : 1;
   r->tally.started_ns = map_now_ns();
-  if (map_joblog_open(&r->joblog, r->options) != 0)
+  if (map_joblog_open(&r->joblog, r->options) != 0 ||
+      map_joblog_compare(&r->joblog, &r->output, r->source) != 0)
     return MAP_ERROR;
   r->control = mproc_heap_calloc(1, sizeof *r->control);
   if (!r->control)
@@ -127,8 +131,10 @@ static int take_input(run *r, const mproc_bytes *input) {
   uint64_t seq = ++r->seq;
   if (r->options->resume) {
     int done = map_joblog_has(&r->joblog, &r->output, seq, input->data, input->size);
-    if (done)
+    if (done) {
+      r->tally.skipped++;
       return done == MAP_ERROR ? MAP_ERROR : 0;
+    }
   }
   map_batch_add(&r->batch, input, seq, refuse(r, input), r->output.command);
   return 0;
@@ -246,15 +252,13 @@ static void count_result(run *r, const map_result *result) {
 }
 
 static void settle(run *r, map_group *group) {
-  int64_t run_ns;
   map_result result;
-  map_group_measure(group, &run_ns);
   for (size_t i = 0; i < group->count; i++) {
     map_group_result(group, i, &result);
     count_result(r, &result);
   }
   if (may_group(r))
-    adapt(r, group, run_ns);
+    adapt(r, group, group->run_ns);
   group->settled = true;
   r->open_count--;
   r->held_bytes += group->held_bytes;
@@ -296,9 +300,28 @@ static void print_results(run *r, bool in_order) {
     give_up(r);
 }
 
+/* A service manager sends its signal to this program, its workers and the commands, in any order.
+ * What dies of that is given up, not over: --resume is to run it again. So who died as by such a
+ * signal waits for that of this program; and what fails after that one may have failed of it. */
+static bool is_given_up(map_group *group) {
+  if (map_interrupted())
+    return map_group_was_hit(group, true);
+  int64_t now_ns = map_now_ns();
+  if (group->held_until_ns == 0 && map_group_was_hit(group, false))
+    group->held_until_ns = now_ns + (int64_t)HOLD_MS * 1000000;
+  return now_ns < group->held_until_ns;
+}
+
 static void harvest(run *r) {
+  r->holds = false;
   for (map_group *group = r->first; group; group = group->next) {
-    if (group->over && !group->settled)
+    if (!group->over || group->settled)
+      continue;
+    if (!group->kept)
+      map_group_measure(group);
+    if (is_given_up(group))
+      r->holds = true;
+    else
       settle(r, group);
   }
   print_results(r, !r->options->unordered);
@@ -313,6 +336,8 @@ static void wait_for_something(run *r) {
       {.fd = r->source->waits && has_room(r) ? r->source->fd : -1, .events = POLLIN},
   };
   int timeout_ms = r->handle < 0 ? BLIND_MS : r->options->progress ? SHOW_MS : LOOK_MS;
+  if (r->holds && timeout_ms > HOLD_LOOK_MS)
+    timeout_ms = HOLD_LOOK_MS;
   (void)poll(items, sizeof items / sizeof items[0], timeout_ms);
 }
 
@@ -376,8 +401,10 @@ static void finish(run *r) {
     stop_now(r);
   } else if (r->pool) {
     (void)mproc_pool_close(r->pool);
-    while (mproc_pool_join(r->pool, SHOW_MS) == -ETIMEDOUT && !map_interrupted())
-      continue;
+    /* a join that waits looks but 20 times a second, and most runs are shorter than that */
+    struct pollfd item = {.fd = map_interrupt_fd(), .events = POLLIN};
+    while (mproc_pool_join(r->pool, 0) == -EAGAIN && !map_interrupted())
+      (void)poll(&item, 1, BLIND_MS);
   }
   report_interrupt(r);
   if (r->pool && r->options->stats)

@@ -69,6 +69,8 @@ int map_worker_begin(void *arg, size_t size, void **ret_state) {
   worker.setup = arg;
   worker.pid = getpid();
   map_forget_signals(worker.setup->ignored);
+  /* a file of output that grows too large is an error of its input, and no death of the worker */
+  signal(SIGXFSZ, worker.setup->is_command ? SIG_IGN : SIG_DFL);
   if (replace_streams(!worker.setup->is_command) != 0)
     return MAP_ERROR;
   /* what a function starts is killed with it; signals to the group of this command are the main
@@ -115,9 +117,11 @@ static void take_printed(map_record *record) {
   (void)!ftruncate(STDOUT_FILENO, 0);
 }
 
-static bool is_to_stop(const map_record *record) {
-  return record->refusal != MAP_FITS ||
-         atomic_load_explicit(&worker.setup->control->stop, memory_order_relaxed);
+/* With `soon` of --halt what has begun goes on to its end, further attempts too. */
+static bool is_to_stop(const map_record *record, const mproc_task *task) {
+  int stop = atomic_load_explicit(&worker.setup->control->stop, memory_order_relaxed);
+  return record->refusal != MAP_FITS || stop == MAP_END_ALL ||
+         (stop != MAP_GO_ON && mproc_task_attempt(task) <= 1);
 }
 
 void map_record_take_over(map_record *record) {
@@ -134,7 +138,7 @@ int map_call_function(mproc_task *task, const void *input, size_t size) {
   map_record *record;
   memcpy(&record, input, sizeof record);
   (void)size;
-  if (is_to_stop(record)) {
+  if (is_to_stop(record, task)) {
     record->started_ns = 0; /* an attempt before may have begun; this is no result of it */
     return 0;
   }

@@ -4,15 +4,20 @@
 Usage: test_map.py MPROC --completion FOLDER [--plugin MAP_PLUGIN]"""
 import argparse
 import base64
+import fcntl
 import json
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import time
 import unittest
 
@@ -64,7 +69,43 @@ def processes_with(mark, program=True):
     return found
 
 
-def wait_until(condition, seconds=10):
+def descendants(pid):
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                for child in map(int, file.read().split()):
+                    found += [child, *descendants(child)]
+    except OSError:
+        pass
+    return found
+
+
+def memory_kib(pid, name):
+    """A line of /proc/PID/status; 0 of a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            found = re.search(name + r":\s+(\d+)", file.read())
+    except OSError:
+        found = None
+    return int(found[1]) if found else 0
+
+
+def is_full(reading):
+    """Whether a pipe of the usual size has no room for a page more."""
+    return int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), sys.byteorder) > 60000
+
+
+def handles(pid, number):
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        return int(re.search(r"SigCgt:\s+(\w+)", file.read())[1], 16) >> (number - 1) & 1
+
+
+# A wait that no run takes to its end: sanitizers and a loaded machine are slow.
+PATIENCE = 60
+
+
+def wait_until(condition, seconds=PATIENCE):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -143,11 +184,22 @@ class Commands(Case):
         self.check(run("-0", "--", "printf", "<%s>", stdin=b"a\nb\0c\0\0d"), b"<a\nb><c><><d>")
 
     def test_order(self):
-        sleeps = ["0.4", "0.2", "0"]
-        script = "sleep $0; echo $0"
-        self.check(run("-j3", "--", "sh", "-c", script, ":::", *sleeps), b"0.4\n0.2\n0\n")
-        done = run("-j3", "--unordered", "--", "sh", "-c", script, ":::", *sleeps)
-        self.check(done, b"0\n0.2\n0.4\n")
+        """The last input ends first; each other when what comes behind it is over."""
+        script = 'until test -e "$1/go$0"; do sleep 0.01; done; echo $0; echo >"$1/end$0"'
+        for options in [], ["--unordered"]:
+            folder = self.path("order" + "".join(options))
+            os.mkdir(folder)
+            program = start("-j3", *options, "--", "sh", "-c", script, "{}", folder, ":::", *"abc")
+            self.addCleanup(program.kill)
+            for letter in "cba":
+                self.put(os.path.join(folder, f"go{letter}"), b"")
+                if options:
+                    self.assertEqual(program.stdout.readline(), f"{letter}\n".encode())
+                else:
+                    self.assertTrue(wait_until(lambda: os.path.exists(f"{folder}/end{letter}")))
+            out, errors = program.communicate(timeout=PATIENCE)
+            self.assertEqual((program.returncode, out, errors), (0, b"" if options else b"a\nb\nc\n",
+                                                                 b""))
 
     def test_output_is_never_mixed(self):
         script = ("for i in 1 2 3 4 5 6 7 8; do echo $0 $i; echo $0 $i >&2; "
@@ -170,6 +222,71 @@ class Commands(Case):
         self.assertEqual((done.returncode, len(done.stdout)), (0, 30000000))
         script = "echo a; echo b >/dev/stdout; echo c >/dev/stderr; echo d"
         self.check(run("--", "sh", "-c", script, ":::", "x"), b"a\nb\nd\n", errors=b"c\n")
+
+    def skip_if_memory_is_not_its_own(self):
+        with open(PROGRAM, "rb") as file:
+            if b"__tsan_init" in file.read():
+                self.skipTest("ThreadSanitizer keeps several bytes for each that is read")
+
+    def test_output_takes_bounded_memory_of_workers(self):
+        self.skip_if_memory_is_not_its_own()
+        size = 300000000
+        program = start("-j2", "--", "sh", "-c", "head -c $0 /dev/zero; head -c $0 /dev/zero >&2",
+                        ":::", str(size), stderr=subprocess.DEVNULL)
+        self.addCleanup(program.wait)
+        self.addCleanup(program.stdout.close)
+        seen = len(os.read(program.stdout.fileno(), 1 << 20))
+        peak = max(memory_kib(pid, "VmHWM") for pid in descendants(program.pid))
+        while chunk := os.read(program.stdout.fileno(), 1 << 20):
+            seen += len(chunk)
+        self.assertEqual((seen, program.wait(timeout=PATIENCE)), (size, 0))
+        self.assertLess(peak, 100 << 10)
+
+    def test_json_of_large_output_takes_bounded_memory(self):
+        self.skip_if_memory_is_not_its_own()
+        size = 60000000
+        for fill, name in ("a", "stdout"), ("\\377", "stdout_base64"):
+            program = start("--json", "--", "sh", "-c", "head -c $0 /dev/zero | tr '\\0' '" + fill +
+                            "'", ":::", str(size))
+            self.addCleanup(program.communicate)
+            line, peak = [], 0
+            while chunk := os.read(program.stdout.fileno(), 1 << 22):
+                line.append(chunk)
+                peak = max(peak, memory_kib(program.pid, "RssAnon"))
+            self.assertLess(peak, 50 << 10)
+            out = json.loads(b"".join(line))[name]
+            self.assertEqual(len(out), size if fill == "a" else size // 3 * 4)
+
+    def test_streams_of_each_size_are_told_apart(self):
+        small, large = "100", "5000000"
+        for out in small, large:
+            for errors in small, large:
+                done = run("--", "sh", "-c", "head -c $0 /dev/zero | tr '\\0' o; "
+                           f"head -c {errors} /dev/zero | tr '\\0' e >&2", ":::", out, out)
+                self.check(done, b"o" * 2 * int(out), errors=b"e" * 2 * int(errors))
+
+    def test_folder_for_large_output(self):
+        words = ["--", "sh", "-c", "head -c $0 /dev/zero; echo no >>$1", "{}", self.path("mark"),
+                 ":::", "20000000", "5"]
+        done = run(*words, TMPDIR="/nonexistent")
+        self.assertEqual((done.returncode, done.stdout[-5:]), (1, bytes(5)))
+        self.assertRegex(done.stderr, rb"\Amproc: input 1, 20000000: its output does not fit into "
+                                      rb"/nonexistent \(.*TMPDIR.*\): No such file.*\n\Z")
+        self.assertEqual(len(run(*words, TMPDIR=self.folder).stdout), 20000005)
+        self.assertEqual(os.listdir(self.folder), ["mark"])
+
+    def test_folder_for_large_output_is_full(self):
+        script = "until test -e $1; do sleep 0.01; done; head -c $0 /dev/zero"
+        program = start("-j1", "--", "sh", "-c", script, "20000000", self.path("go"), ":::", "x")
+        self.addCleanup(program.kill)
+        self.assertTrue(wait_until(lambda: len(descendants(program.pid)) >= 3))
+        for pid in descendants(program.pid):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (10000000, 10000000))
+        self.put("go", b"")
+        _, errors = program.communicate(timeout=PATIENCE)
+        self.assertEqual(program.returncode, 1, errors)
+        self.assertIn(b"does not fit into " + tempfile.gettempdir().encode(), errors)
+        self.assertIn(b"File too large", errors)
 
     def test_exit_status_is_the_number_of_failures(self):
         self.check(run("--", "true", ":::", *"abc"), b"")
@@ -231,19 +348,29 @@ class Commands(Case):
     def test_timeout_kills_the_group(self):
         mark = f"7{os.getpid()}.25"
         began = time.monotonic()
-        done = run("--timeout", "0.3", "--", "sh", "-c", "echo $0; sleep $0 & sleep $0; echo no",
+        done = run("--timeout", "0.6", "--", "sh", "-c", "echo $0; sleep $0 & sleep $0; echo no",
                    ":::", mark)
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
         self.assertEqual((done.returncode, done.stdout), (1, f"{mark}\n".encode()), done.stderr)
-        self.assertIn(b"timed out after 0.", done.stderr)
-        self.assertTrue(wait_until(lambda: not processes_with(mark), 5))
+        self.assertIn(b"timed out after ", done.stderr)
+        self.assertTrue(wait_until(lambda: not processes_with(mark)))
+
+    def test_timeout_gives_all_time_to_clean_up(self):
+        script = ("(trap 'sleep 0.2; echo cleaned; echo >\"$0\"; exit' TERM; echo begun; "
+                  "while :; do sleep 0.02; done) & wait")
+        began = time.monotonic()
+        done = run("--timeout", "0.6", "--", "sh", "-c", script, ":::", self.path("mark"))
+        self.assertEqual((done.returncode, done.stdout), (1, b"begun\ncleaned\n"), done.stderr)
+        self.assertTrue(os.path.exists(self.path("mark")))
+        self.assertIn(b"timed out after ", done.stderr)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
 
     def test_timeout_of_one_that_ignores_it(self):
         began = time.monotonic()
         done = run("--timeout", "0.2s", "--", "sh", "-c", "trap '' TERM; while :; do :; done",
                    ":::", "x")
         self.assertEqual(done.returncode, 1)
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
 
     def test_memory(self):
         hog = "import time\nblocks = []\nwhile True: blocks.append(b'x' * (1 << 20)); " \
@@ -262,10 +389,28 @@ class Commands(Case):
         with open(self.path("b"), encoding="utf-8") as file:
             self.assertEqual(len(file.readlines()), 2)
 
+    def test_number_of_attempts(self):
+        """However an attempt fails, and whatever the pool tries by itself."""
+        count = 'n=$(echo x >>"$0"; wc -l <"$0"); '
+        ways = {"exit": "exit 3", "signal": "kill -9 $$", "slow": "sleep 60",
+                "worker": "kill -9 $PPID; sleep 60",
+                "worker at last": "test $n -lt 3 && exit 3; kill -9 $PPID; sleep 60",
+                "worker at first": "test $n -gt 1 && exit 3; kill -9 $PPID; sleep 60"}
+        for way, script in ways.items():
+            for retries in "0", "2":
+                mark = self.path(f"{way} {retries}")
+                limit = ["--timeout", "0.2"] if way == "slow" else []
+                done = run("--retries", retries, "--json", *limit, "--", "sh", "-c", count + script,
+                           ":::", mark)
+                with open(mark, encoding="utf-8") as file:
+                    self.assertEqual(len(file.readlines()), int(retries) + 1, (way, done))
+                self.assertEqual(done.returncode, 1, (way, done))
+                self.assertEqual(json.loads(done.stdout)["attempts"], int(retries) + 1, (way, done))
+
     def test_child_left_behind_is_not_waited_for(self):
-        began = time.monotonic()
-        self.check(run("--", "sh", "-c", "sleep 5 & echo a", ":::", "x"), b"a\n")
-        self.assertLess(time.monotonic() - began, 4)
+        mark = f"1{os.getpid()}.125"
+        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in processes_with(mark)])
+        self.check(run("--", "sh", "-c", "sleep $0 & echo a", ":::", mark), b"a\n")
 
     def test_child_left_behind_that_writes_without_end(self):
         done = run("--", "sh", "-c", "head -c $0 /dev/zero & exit 0", ":::", "400000000")
@@ -273,9 +418,14 @@ class Commands(Case):
         self.assertLess(len(done.stdout), 200000000)
 
     def test_number_of_jobs(self):
-        script = 'mkdir "$0/$$"; sleep 0.3; ls "$0" | wc -l; rmdir "$0/$$"'
+        """The first wait for each other, so that they run at once; no more run beside them."""
+        script = ('mkdir "$1/$0"; until test $0 -gt $2 || test $(ls "$1" | wc -l) -ge $2; do '
+                  'sleep 0.01; done; sleep 0.05; ls "$1" | wc -l; rmdir "$1/$0"')
         for jobs in 1, 3:
-            done = run(f"-j{jobs}", "--", "sh", "-c", script, *[":::"], *[self.folder] * 6)
+            folder = self.path(f"jobs{jobs}")
+            os.mkdir(folder)
+            done = run(f"-j{jobs}", "--", "sh", "-c", script, "{}", folder, str(jobs), ":::",
+                       *map(str, range(1, 7)))
             self.assertEqual(max(map(int, done.stdout.split())), jobs)
 
     def test_every_start_method(self):
@@ -363,7 +513,7 @@ class Functions(Case):
         done = call("ends", "a", "loop", "b", options=["--timeout", "0.5"])
         self.assertEqual((done.returncode, done.stdout), (1, b"a\nb\n"), done.stderr)
         self.assertRegex(done.stderr, rb"input 2, loop: .*(timed out|timeout|longer)")
-        self.assertLess(time.monotonic() - began, 15)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
 
     def test_memory_hog(self):
         done = call("ends", "a", "hog", "b", options=["--memory", "150M"])
@@ -434,15 +584,13 @@ class Functions(Case):
                                 stdout=subprocess.PIPE)
                 yes.stdout.close()
                 seen, peak = 0, 0
-                began = time.monotonic()
-                while time.monotonic() - began < 3:
+                while seen < 8 << 20:
                     seen += len(os.read(program.stdout.fileno(), 1 << 20))
                     with open(f"/proc/{program.pid}/status", encoding="utf-8") as file:
                         peak = int(re.search(r"VmHWM:\s+(\d+)", file.read())[1])
-                self.assertGreater(seen, 1 << 20)
                 self.assertLess(peak, 400 << 10)
                 program.send_signal(signal.SIGTERM)
-                program.communicate(timeout=10)
+                program.communicate(timeout=PATIENCE)
                 self.assertEqual(program.returncode, 143)
                 yes.kill()
 
@@ -458,7 +606,7 @@ class Functions(Case):
         return usage.ru_maxrss
 
     def test_large_results_take_bounded_memory(self):
-        few, many = self.peak_kib(b"abcd\n"), self.peak_kib(b"abcd\n" * 4000)
+        few, many = self.peak_kib(b"abcd\n"), self.peak_kib(b"abcd\n" * 1500)
         self.assertLess(many - few, 40 << 10)
 
     def test_results_come_while_input_is_open(self):
@@ -467,7 +615,7 @@ class Functions(Case):
             program.stdin.write(word + b"\n")
             program.stdin.flush()
             self.assertEqual(program.stdout.readline(), word.upper() + b"\n")
-        out, errors = program.communicate(timeout=20)
+        out, errors = program.communicate(timeout=PATIENCE)
         self.assertEqual((out, errors, program.returncode), (b"", b"", 0))
 
 
@@ -487,8 +635,8 @@ class Halt(Case):
                    "test $0 = bad || { sleep $0; exit; }; sleep 0.2; exit 4", ":::", mark, "bad",
                    "1", "2")
         self.assertEqual(done.returncode, 4)
-        self.assertLess(time.monotonic() - began, 8)
-        self.assertTrue(wait_until(lambda: not processes_with(mark), 5))
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
+        self.assertTrue(wait_until(lambda: not processes_with(mark)))
 
     def test_number_and_share(self):
         def inputs(rule, script="exit $0"):
@@ -516,16 +664,30 @@ class Halt(Case):
             done = call("ends", "segv", options=["--halt", f"{when},fail=1"])
             self.assertEqual(done.returncode, 128 + signal.SIGSEGV)
 
+    def test_soon_lets_attempts_go_on(self):
+        """What runs goes on to its end: a failure that has another attempt is none."""
+        script = ('test $0 = a && exit 3; echo x >>"$0"; test $(wc -l <"$0") -ge 2 || '
+                  '{ sleep 0.3; eval "$1"; }; echo done')
+        for number, failure in enumerate(["exit 1", "kill -9 $PPID; sleep 60"]):
+            done = run("-j2", "--retries", "1", "--halt", "soon,fail=1", "--", "sh", "-c", script,
+                       "{}", failure, ":::", self.path(str(number)), "a", "b", "c")
+            self.assertEqual((done.returncode, done.stdout), (3, b"done\n"), done.stderr)
+        if PLUGIN:
+            done = call("ends", "slow_once", "fail", "b",
+                        options=["-j2", "--retries", "1", "--halt", "soon,fail=1"])
+            self.assertEqual((done.returncode, done.stdout), (5, b"slow_once\n"), done.stderr)
 
     def check_that_stopped_is_not_done(self, *words):
-        done = run("-j2", "--retries", "1", "--halt", "soon,success=1", "--joblog",
+        done = run("-j2", "--retries", "1", "--halt", "now,success=1", "--joblog",
                    self.path("log"), *words)
         self.assertEqual((done.returncode, done.stdout), (0, b"a\n"), done.stderr)
         self.assertEqual([row[0] for row in self.rows()], ["2"])
 
     def test_attempt_that_is_not_made_is_no_success(self):
-        script = "test $0 = a || { sleep 0.7; kill -9 $PPID; sleep 5; }; echo $0"
-        self.check_that_stopped_is_not_done("--", "sh", "-c", script, ":::", "dies", "a")
+        script = ('if test $0 != a; then echo x >>$1; test $(wc -l <$1) -ge 2 || kill -9 $PPID; '
+                  'sleep 60; fi; until test $(wc -l <$1) -ge 2; do sleep 0.01; done; echo a')
+        self.check_that_stopped_is_not_done("--", "sh", "-c", script, "{}", self.put("mark", b""),
+                                            ":::", "dies", "a")
         if PLUGIN:
             self.check_that_stopped_is_not_done(f"{PLUGIN}:ends", "slow_once", "a")
 
@@ -541,7 +703,7 @@ class Joblog(Case):
             self.assertEqual(row[1], ":")
             self.assertRegex(row[2], r"\A\d{10}\.\d{3}\Z")
             self.assertLess(abs(float(row[2]) - time.time()), 60)
-            self.assertTrue(0.15 < float(row[3]) < 20, row)
+            self.assertTrue(0.15 < float(row[3]) < PATIENCE, row)
             self.assertEqual(row[4:8], ["0", "3", code, "0"])
             self.assertEqual(row[8], f"sh -c 'sleep 0.2; printf abc; exit $0' {code}")
 
@@ -591,11 +753,59 @@ class Joblog(Case):
         self.check(run(*log, "--resume", "--", "echo", ":::", "a", "b"), b"b\n")
         self.assertEqual([row[0] for row in self.rows()], ["1", "2"])
 
+    def test_resume_after_a_full_disk(self):
+        script = 'until test -e "$1$0"; do sleep 0.01; done; echo $0'
+        words = ["--", "sh", "-c", script, "{}", self.path("go"), ":::", *"abcd"]
+        log = self.path("log")
+        program = start("-j4", "--unordered", "--joblog", log, *words)
+        self.addCleanup(program.kill)
+        self.put("goa", b"")
+        self.assertTrue(wait_until(lambda: self.count_lines("log") == 2))
+        size = os.path.getsize(log) + 20  # there is room for a part of a row
+        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        self.put("gob", b"")
+        self.assertTrue(wait_until(lambda: os.path.getsize(log) == size))
+        self.assertEqual([program.stdout.readline() for _ in "ab"], [b"a\n", b"b\n"])
+        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        self.put("goc", b"")
+        self.put("god", b"")
+        _, errors = program.communicate(timeout=PATIENCE)
+        self.assertEqual(program.returncode, 255)
+        self.assertEqual(errors.count(b"cannot write to " + log.encode()), 1, errors)
+        self.check(run("--joblog", log, "--resume", *words), b"b\nc\nd\n")
+        self.assertEqual([row[0] for row in self.rows()], ["1", "2", "3", "4"])
+
     def test_resume_with_other_inputs_is_an_error(self):
         log = ["--joblog", self.path("log")]
         run(*log, "--", "echo", ":::", "a", "b")
         self.check_error(run(*log, "--resume", "--", "echo", ":::", "x", "b"), "another command",
                          "echo x")
+
+    def test_resume_with_other_inputs_runs_none(self):
+        """Not those either that the log has not: they would be from the other list."""
+        log = ["--joblog", self.path("log")]
+        words = ["--", "touch", self.path("{}")]
+        run(*log, *words, ":::", "a", "b", "c")
+        with open(self.path("log"), "rb") as file:
+            rows = file.read().splitlines(True)
+        self.put("log", b"".join([*rows[:2], rows[3]]))
+        for source in [":::", "a", "x", "z"], ["-a", self.put("list", b"a\nx\nz\n")]:
+            last = source if source[0] == ":::" else []
+            first = [] if last else source
+            for mode in [], ["--dry-run"]:
+                done = run(*log, "--resume", *mode, *first, *words, *last)
+                self.check_error(done, "another command for input 3", f"touch {self.path('c')}",
+                                 f"touch {self.path('z')}")
+                self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertFalse(os.path.exists(self.path("x")))
+        with open(self.path("list"), "rb") as file:
+            self.check_error(run(*log, "--resume", *words, stdin=file), "another command")
+        self.assertFalse(os.path.exists(self.path("x")))
+        self.put("list", b"ignored\na\nb\nc\nd\n")
+        with open(self.path("list"), "rb", buffering=0) as file:
+            file.seek(8)
+            self.check(run(*log, "--resume", "--dry-run", *words, stdin=file),
+                       f"touch {self.path('b')}\ntouch {self.path('d')}\n".encode())
 
     def test_file_that_is_no_joblog(self):
         for text in b"hello\n", b"hello", HEADER.encode() + b"\nnonsense\n":
@@ -613,11 +823,69 @@ class Joblog(Case):
         program = start(*log, *words)
         self.assertTrue(wait_until(lambda: self.count_lines("log") > 6))
         program.send_signal(signal.SIGTERM)
-        first, _ = program.communicate(timeout=20)
+        first, _ = program.communicate(timeout=PATIENCE)
         self.assertEqual(program.returncode, 143)
         second = run(*log, "--resume", *words)
         self.assertEqual(second.returncode, 0)
         self.assertEqual((first + second.stdout).decode().split(), list(map(str, range(60))))
+
+
+    def check_signal_to_all(self, mark, script, program_first):
+        """False: the machine was so slow that it says nothing."""
+        program = start("-j2", "--joblog", self.path("log"), "--", "sh", "-c",
+                        f"test $0 = 0 && exit; {script}", ":::", "0", mark, mark, mark)
+        self.addCleanup(program.communicate)
+        self.addCleanup(program.kill)
+        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= 4 and
+                                   self.count_lines("log") == 2))
+        children = descendants(program.pid)[::-1]
+        began = time.monotonic()
+        for pid in [program.pid, *children] if program_first else [*children, program.pid]:
+            if pid == program.pid and not program_first:
+                time.sleep(0.05)
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue  # died with another
+        slow = time.monotonic() - began > 0.15
+        _, errors = program.communicate(timeout=PATIENCE)
+        self.assertEqual(program.returncode, 143, errors)
+        if not slow:
+            self.assertEqual([row[0] for row in self.rows()], ["1"], errors)
+            self.assertEqual(errors.count(b"\n"), 1, errors)
+        return not slow
+
+    def test_what_a_signal_to_all_ended_is_run_again(self):
+        """As a service manager sends it: to commands, workers and the program, in any order."""
+        scripts = ["sleep $0", "trap 'exit 143' TERM; while :; do sleep $0; done"]
+        for way, script in enumerate(scripts):
+            for program_first in False, True:
+                mark = f"1{os.getpid()}.{way}{int(program_first)}"
+                self.assertTrue(any(self.check_signal_to_all(mark, script, program_first)
+                                    for _ in range(20)))
+
+    def test_function_that_a_signal_to_all_ended_is_run_again(self):
+        if not PLUGIN:
+            self.skipTest("a static build loads no library")
+        for retries in "0", "2":
+            program = start("-j2", "--retries", retries, "--joblog", self.path(f"log{retries}"),
+                            f"{PLUGIN}:wait_ms", "0", "600000", "600001")
+            self.addCleanup(program.communicate)
+            self.addCleanup(program.kill)
+            self.assertTrue(wait_until(lambda: self.count_lines(f"log{retries}") == 2))
+            os.kill(program.pid, signal.SIGSTOP)  # its turn comes last
+            for pid in descendants(program.pid)[::-1]:
+                os.kill(pid, signal.SIGTERM)
+            os.kill(program.pid, signal.SIGTERM)
+            os.kill(program.pid, signal.SIGCONT)
+            _, errors = program.communicate(timeout=PATIENCE)
+            self.assertEqual(program.returncode, 143, errors)
+            self.assertEqual([row[0] for row in self.rows(f"log{retries}")], ["1"], errors)
+
+    def test_signal_of_the_command_itself_is_logged(self):
+        done = run("--joblog", self.path("log"), "--", "sh", "-c", "kill -TERM $$", ":::", "a")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual([row[6:8] for row in self.rows()], [["-1", "15"]])
 
 
 class Interrupts(Case):
@@ -625,7 +893,7 @@ class Interrupts(Case):
         program = start(*arguments, **streams)
         self.addCleanup(program.wait)
         self.addCleanup(program.kill)
-        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= count, 20))
+        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= count))
         return program
 
     def check_end(self, program, mark, number, to_group=False):
@@ -634,12 +902,12 @@ class Interrupts(Case):
             os.killpg(program.pid, number)
         else:
             program.send_signal(number)
-        _, errors = program.communicate(timeout=20)
-        self.assertLess(time.monotonic() - began, 5)
+        _, errors = program.communicate(timeout=PATIENCE)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
         self.assertEqual(program.returncode, 128 + number, errors)
         self.assertEqual(errors.count(b"\n"), 1, errors)
         self.assertTrue(errors.startswith(b"mproc: "), errors)
-        self.assertTrue(wait_until(lambda: not processes_with(mark), 5), processes_with(mark))
+        self.assertTrue(wait_until(lambda: not processes_with(mark)), processes_with(mark))
 
     def test_commands_and_all_they_started_are_killed(self):
         for number in signal.SIGINT, signal.SIGTERM:
@@ -670,6 +938,16 @@ class Interrupts(Case):
             self.addCleanup(lambda: [os.kill(pid, 9) for pid in processes_with(mark)])
             self.check_end(program, mark, number)
 
+    def test_child_has_time_to_clean_up(self):
+        mark = f"1{os.getpid()}.75"
+        script = ("(trap 'sleep 0.05; echo >\"$1\"; exit' TERM; echo >\"$1.ready\"; "
+                  "while :; do sleep 0.01; done) & wait")
+        program = self.begin(mark, "--", "sh", "-c", script, "{}", self.path("cleaned"), ":::", mark,
+                             count=2)
+        self.assertTrue(wait_until(lambda: os.path.exists(self.path("cleaned.ready"))))
+        self.check_end(program, mark, signal.SIGTERM)
+        self.assertTrue(os.path.exists(self.path("cleaned")))
+
     def test_function_and_what_it_started(self):
         if not PLUGIN:
             self.skipTest("a static build loads no library")
@@ -684,7 +962,7 @@ class Interrupts(Case):
         program.stdin.flush()
         self.assertEqual(program.stdout.readline(), b"a\n")
         program.send_signal(signal.SIGINT)
-        _, errors = program.communicate(timeout=10)
+        _, errors = program.communicate(timeout=PATIENCE)
         self.assertEqual(program.returncode, 130)
         self.assertEqual(errors.count(b"\n"), 1, errors)
 
@@ -696,9 +974,9 @@ class Interrupts(Case):
                             stdout=writing)
             self.addCleanup(program.kill)
             os.close(writing)
-            time.sleep(0.7)
+            self.assertTrue(wait_until(lambda: is_full(reading)))
             program.send_signal(number)
-            _, errors = program.communicate(timeout=10)
+            _, errors = program.communicate(timeout=PATIENCE)
             self.assertEqual(program.returncode, 128 + number, errors)
             self.assertEqual(errors.count(b"\n"), 1, errors)
 
@@ -706,10 +984,10 @@ class Interrupts(Case):
         with open("/dev/zero", "rb") as zeros:
             program = start("--", "echo", stdin=zeros)
         self.addCleanup(program.kill)
-        time.sleep(0.1)
+        self.assertTrue(wait_until(lambda: handles(program.pid, signal.SIGTERM)))
         program.send_signal(signal.SIGTERM)
         try:
-            program.communicate(timeout=10)
+            program.communicate(timeout=PATIENCE)
         finally:
             program.kill()
         self.assertEqual(program.returncode, 143)
@@ -718,7 +996,7 @@ class Interrupts(Case):
         with open("/dev/zero", "rb") as zeros:
             program = start("--", "echo", stdin=zeros)
         self.addCleanup(program.kill)
-        _, errors = program.communicate(timeout=60)
+        _, errors = program.communicate(timeout=PATIENCE)
         self.assertEqual(program.returncode, 255)
         self.assertRegex(errors, rb"\Amproc: standard input: .* -0\n\Z")
 
@@ -726,8 +1004,8 @@ class Interrupts(Case):
         mark = f"3{os.getpid()}.5"
         program = self.begin(mark, "-j2", "--", "sleep", ":::", mark, mark)
         program.kill()
-        program.communicate(timeout=10)
-        self.assertTrue(wait_until(lambda: not processes_with(mark), 5))
+        program.communicate(timeout=PATIENCE)
+        self.assertTrue(wait_until(lambda: not processes_with(mark)))
 
     def test_ctrl_c_of_a_terminal(self):
         mark = f"2{os.getpid()}.5"
@@ -735,11 +1013,12 @@ class Interrupts(Case):
         if pid == 0:
             os.execv(PROGRAM, [PROGRAM, "map", "-j2", "--", "sleep", ":::", mark, mark])
         self.addCleanup(os.close, terminal)
-        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= 2, 20))
+        self.assertTrue(wait_until(lambda: len(processes_with(mark, False)) >= 2))
         os.write(terminal, b"\x03")
-        _, status = os.waitpid(pid, 0)
-        self.assertEqual(os.waitstatus_to_exitcode(status), 130)
-        self.assertTrue(wait_until(lambda: not processes_with(mark), 5))
+        ended = []
+        self.assertTrue(wait_until(lambda: ended.append(os.waitpid(pid, os.WNOHANG)) or ended[-1][0]))
+        self.assertEqual(os.waitstatus_to_exitcode(ended[-1][1]), 130)
+        self.assertTrue(wait_until(lambda: not processes_with(mark)))
 
 
 class Output(Case):
@@ -780,24 +1059,55 @@ class Output(Case):
         if PLUGIN:
             self.check(run("--dry-run", f"{PLUGIN}:echo", "a"), f"{PLUGIN}:echo a\n".encode())
 
-    def test_progress_on_a_terminal_only(self):
-        words = ["--progress", "-j1", "--", "sleep", ":::", "0.3", "0.3"]
-        self.check(run(*words), b"")
+    def progress(self, words, until, columns=0):
+        """What a terminal sees of a run that goes on until that is seen."""
         controller, terminal = pty.openpty()
-        program = start(*words, stderr=terminal)
+        self.addCleanup(os.close, controller)
+        if columns:
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        program = start("--progress", *words, stderr=terminal)
+        timer = threading.Timer(PATIENCE, program.kill)
+        timer.start()
+        self.addCleanup(timer.cancel)
+        self.addCleanup(program.kill)
         os.close(terminal)
         seen = b""
         try:
             while chunk := os.read(controller, 4096):
                 seen += chunk
+                if re.search(until, seen):
+                    self.put("go", b"")
         except OSError:
             pass  # the way a terminal says that everybody closed it
-        os.close(controller)
-        self.assertEqual(program.communicate(timeout=20)[0], b"")
+        self.assertEqual(program.communicate(timeout=PATIENCE)[0], b"")
         self.assertEqual(program.returncode, 0)
-        self.assertIn(b" 50%  1 done of 2", seen)
-        self.assertIn(b"ETA 0:0", seen)
+        return seen
+
+    def test_progress_on_a_terminal_only(self):
+        script = 'until test $0 = first || test -e "$0"; do sleep 0.01; done'
+        words = ["-j1", "--", "sh", "-c", script, ":::", "first", self.path("go")]
+        self.check(run("--progress", *words[:-1]), b"")
+        seen = self.progress(words, rb" 50%  1 done of 2.*ETA 0:0")
+        self.assertIn(b"[###############...............]  50%  1 done of 2", seen)
         self.assertTrue(seen.endswith(b"\r\x1b[K"), seen)
+
+    def test_progress_on_a_narrow_terminal(self):
+        script = 'until test $0 = first || test -e "$0"; do sleep 0.01; done'
+        for columns in 10, 40, 50:
+            words = ["-j1", "--", "sh", "-c", script, ":::", "first", self.path("go")]
+            seen = self.progress(words, rb"50%  1", columns)
+            os.remove(self.path("go"))
+            lines = seen.split(b"\r\x1b[K")
+            self.assertGreater(len(lines), 2)
+            self.assertLess(max(map(len, lines)), columns, lines)
+
+    def test_progress_of_what_is_resumed(self):
+        script = 'until test $0 != "$1" || test -e "$0"; do sleep 0.01; done'
+        go = self.path("go")
+        words = ["--joblog", self.path("log"), "--", "sh", "-c", script, "{}", go, ":::"]
+        run(*words, "a", "b", "c")
+        seen = self.progress(["--resume", *words, "a", "b", "c", go], rb" 75%  3 done of 4")
+        self.assertTrue(os.path.exists(go), seen)
 
     def test_stats(self):
         done = run("--stats", "--", "sh", "-c", "exit $0", ":::", "0", "1")
@@ -809,10 +1119,11 @@ class Output(Case):
         os.set_blocking(writing, False)
         program = start("--", "head", "-c", "1000000", ":::", *["/dev/zero"] * 3, stdout=writing)
         os.close(writing)
-        time.sleep(0.5)
+        self.assertTrue(wait_until(lambda: is_full(reading)))
+        time.sleep(0.1)  # it finds that there is no room
         with open(reading, "rb") as file:
             self.assertEqual(len(file.read()), 3000000)
-        _, errors = program.communicate(timeout=20)
+        _, errors = program.communicate(timeout=PATIENCE)
         self.assertEqual((program.returncode, errors), (0, b""))
 
     def test_streams_that_are_closed(self):
@@ -832,17 +1143,32 @@ class Output(Case):
         self.check_error(run_without("<&-", "--", "echo"), "standard input: Bad file descriptor")
         self.check(run_without("<&- 2>&-", "--", "echo", ":::", "a"), b"a\n")
 
+    def test_full_disk_whatever_is_printed(self):
+        ways = [["--help"], ["--dry-run", "--", "echo", ":::", "a"],
+                ["--json", "--", "true", ":::", "a"],
+                ["--halt", "now,fail=1", "--", "sh", "-c", "echo a; exit 3", ":::", "a"],
+                ["--", "head", "-c", "5000000", ":::", "/dev/zero"]]
+        if PLUGIN:
+            ways += [["--check", f"{PLUGIN}:upper"], [f"{PLUGIN}:upper", "a"]]
+        for words in ways:
+            with open("/dev/full", "wb") as full:
+                program = start(*words, stdout=full)
+                _, errors = program.communicate(timeout=PATIENCE)
+            self.assertEqual(program.returncode, 255, (words, errors))
+            self.assertEqual(errors.count(b"\n"), 1, (words, errors))
+            self.assertIn(b"cannot write to standard output: No space", errors)
+
     def test_full_disk_and_reader_that_went_away(self):
         with open("/dev/full", "wb") as full:
             program = start("--", "echo", ":::", "a", stdout=full)
-            _, errors = program.communicate(timeout=20)
+            _, errors = program.communicate(timeout=PATIENCE)
         self.assertEqual(program.returncode, 255)
         self.assertIn(b"cannot write to standard output: No space", errors)
         reading, writing = os.pipe()
         os.close(reading)
         program = start("--", "echo", ":::", *map(str, range(10)), stdout=writing)
         os.close(writing)
-        _, errors = program.communicate(timeout=20)
+        _, errors = program.communicate(timeout=PATIENCE)
         self.assertEqual(program.returncode, 255)
         self.assertEqual(errors.count(b"\n"), 1, errors)
 
@@ -948,5 +1274,7 @@ if __name__ == "__main__":
     parser.add_argument("--plugin", default="")
     parser.add_argument("cases", nargs="*")
     words = parser.parse_intermixed_args()
-    PROGRAM, PLUGIN, COMPLETION = words.program, words.plugin, words.completion
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # is ignored in the background of a script
+    PROGRAM, PLUGIN, COMPLETION = (path and os.path.abspath(path) for path in
+                                   (words.program, words.plugin, words.completion))
     unittest.main(argv=[sys.argv[0], *words.cases], verbosity=1)
