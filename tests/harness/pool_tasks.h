@@ -508,7 +508,7 @@ static inline outcome run_ten(mproc_pool *pool, board *b, run_function *run, way
 /* ---- deaths ---------------------------------------------------------------------------------- */
 
 /* Ten times what another task needs on a busy machine. */
-#define LOOP_MS (UNDER_SANITIZER || test_under_valgrind() ? 3000 : 300)
+#define LOOP_MS (test_under_valgrind() ? 3000 : UNDER_SANITIZER ? 1000 : 300)
 
 typedef struct death {
   const char *name;
