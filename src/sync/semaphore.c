@@ -190,7 +190,7 @@ int mproc_semaphore_destroy(mproc_semaphore *semaphore) {
   int r = mpx_object_enter(semaphore, MPX_KIND_SEMAPHORE, &self);
   if (r < 0)
     return r;
-  if (mpx_turn_has_sleepers(&semaphore->turn))
+  if (mpx_turn_is_used(&semaphore->turn))
     return mpx_fail(-EBUSY, "somebody waits for the semaphore");
   for (int32_t i = 0; semaphore->tracked && i < semaphore->first; i++) {
     mpx_thread owner = atomic_load_explicit(&semaphore->owners[i], memory_order_relaxed);

@@ -234,7 +234,7 @@ int mproc_value_destroy(mproc_value *value) {
   int r = mpx_object_enter(value, MPX_KIND_VALUE, &self);
   if (r < 0)
     return r;
-  if (mpx_turn_has_sleepers(&value->turn))
+  if (mpx_turn_is_used(&value->turn))
     return mpx_fail(-EBUSY, "somebody waits for the value");
   return mpx_turn_destroy(value, MPX_KIND_VALUE, &value->turn);
 }

@@ -61,7 +61,12 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_traffic) {
 
 /* ---- destroyed meanwhile --------------------------------------------------------------------- */
 
-enum { NO_QUEUE = 7 };
+enum { NO_QUEUE = 7, NO_MORE };
+
+/* The queue is not there, or nothing comes any more. */
+static int code_of_end(void) {
+  return strstr(mproc_error_detail(), "was destroyed") ? NO_QUEUE : NO_MORE;
+}
 
 static int hold_what_comes(void *arg, size_t size) {
   board *b = *(board **)arg;
@@ -70,32 +75,60 @@ static int hold_what_comes(void *arg, size_t size) {
   b->go = 1;
   int r = mproc_queue_get_begin(b->queue, &message, MPROC_FOREVER);
   if (r == MPROC_ECLOSED)
-    return NO_QUEUE;
+    return code_of_end();
   CHECK_EQ(r, 0);
   AWAIT(b->release);
   return mproc_queue_get_commit(b->queue, &message) == 0 ? 0 : 1;
 }
 
-/* It has got the message by the time at which the destroyer knows that nobody sleeps any more. Who
- * has no CPU for so long finds no queue; nobody has a message of one that is gone. */
+enum { PUT, PUT_TWICE, PUT_AND_CLOSE, WAYS };
+
+/* It has got the message by the time at which the destroyer knows that nobody sleeps any more,
+ * whatever else has come since. Who has no CPU for so long finds no queue; nobody has a message of
+ * one that is gone. */
 EACH_METHOD(message_that_came_to_a_sleeper_is_in_hand) {
   const char byte = 0;
-  int seen = 0;
+  for (int how = 0; how < WAYS; how++) {
+    int seen = 0;
+    for (int i = 0; i < 10; i++) {
+      board *b = new_board(NULL);
+      mproc_process *child = start_by(method, hold_what_comes, &b, sizeof b);
+      AWAIT(b->go && state_of(mproc_process_pid(child)) == 'S');
+      CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+      if (how == PUT_TWICE)
+        CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+      if (how == PUT_AND_CLOSE)
+        CHECK_EQ(mproc_queue_close(b->queue), 0);
+      int r = mproc_queue_destroy(b->queue);
+      CHECK(r == 0 || r == -EBUSY);
+      seen += r == -EBUSY;
+      b->release = 1;
+      check_exited(child, r == 0 ? NO_QUEUE : 0);
+      if (r != 0)
+        CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+      CHECK_EQ(mproc_heap_free(b), 0);
+    }
+    CHECK(seen > 0);
+  }
+}
+
+/* Who was woken by the close is told of that, and not of the end that follows at once. */
+EACH_METHOD(queue_that_is_closed_and_destroyed) {
+  int told = 0;
   for (int i = 0; i < 10; i++) {
     board *b = new_board(NULL);
     mproc_process *child = start_by(method, hold_what_comes, &b, sizeof b);
     AWAIT(b->go && state_of(mproc_process_pid(child)) == 'S');
-    CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
-    int r = mproc_queue_destroy(b->queue);
-    CHECK(r == 0 || r == -EBUSY);
-    seen += r == -EBUSY;
-    b->release = 1;
-    check_exited(child, r == 0 ? NO_QUEUE : 0);
-    if (r != 0)
-      CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+    for (int j = 0; j < 2; j++)
+      CHECK_EQ(mproc_queue_close(b->queue), 0);
+    while (mproc_queue_destroy(b->queue) == -EBUSY) /* it may look, or be about to go */
+      sleep_ms(1);
     CHECK_EQ(mproc_heap_free(b), 0);
+    mproc_status status = end_of(child);
+    CHECK(status.code == NO_QUEUE || status.code == NO_MORE);
+    told += status.code == NO_MORE;
   }
-  CHECK(seen > 0);
+  CHECK(told > 0);
 }
 
 static int join_it(void *arg, size_t size) {

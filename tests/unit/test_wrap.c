@@ -61,8 +61,32 @@ TEST_LIMIT(turns_wake_sleepers, 60) {
     for (int i = 0; i < 2; i++)
       (void)end_of_thread(threads[i]);
     CHECK(d->turn.word < 8 * ROUNDS); /* counted on from 0 */
-    CHECK(!mpx_turn_has_sleepers(&d->turn));
+    CHECK(!mpx_turn_is_used(&d->turn));
   }
+  CHECK_EQ(mproc_heap_free(d), 0);
+}
+
+static void *give_turns(void *arg) {
+  door *d = arg;
+  while (!d->opened) {
+    (void)atomic_fetch_add(&d->turn.word, MPX_TURN_STEP);
+    for (int i = 0; i < 50; i++)
+      mpx_os_pause();
+  }
+  return NULL;
+}
+
+/* Others give turns meanwhile, across the end: a mark of nobody's is nobody's all the same. */
+TEST_LIMIT(turn_that_nobody_awaits, 60) {
+  door *d = mproc_heap_calloc(1, sizeof *d);
+  d->turn.word = 0U - ROUNDS * MPX_TURN_STEP;
+  pthread_t thread = run(give_turns, d);
+  for (int i = 0; i < 100; i++) {
+    (void)mpx_turn_prepare(&d->turn);
+    CHECK(!mpx_turn_is_used(&d->turn));
+  }
+  d->opened = 1;
+  (void)end_of_thread(thread);
   CHECK_EQ(mproc_heap_free(d), 0);
 }
 
