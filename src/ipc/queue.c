@@ -385,10 +385,12 @@ static bool has_sleepers(mproc_queue *queue) {
 static bool is_in_use(mproc_queue *queue, mpx_thread self) {
   if (has_sleepers(queue)) /* the repair wakes all, and one may be slow */
     return true;
+  int64_t from = mpx_os_now();
   mpx_queue_repair(queue, self);
+  /* who is up may go through all slots, too, for the dead, for his own, or for somebody's */
+  int64_t grace_ns = MPX_TURN_GRACE_NS + 4 * (mpx_os_now() - from);
   /* counted last: who was woken, and does not sleep any more, may have what he was woken for */
-  return mpx_notice_are_used(&queue->not_empty, &queue->not_full, &queue->drained,
-                             MPX_TURN_GRACE_NS) ||
+  return mpx_notice_are_used(&queue->not_empty, &queue->not_full, &queue->drained, grace_ns) ||
          count_all(queue).in_hand > 0;
 }
 

@@ -48,8 +48,10 @@ static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *
     r = mpx_object_check(queue, MPX_KIND_QUEUE); /* destroyed while we slept: no ring is left */
     if (r < 0)
       return r;
-    if (wait.is_time_to_look)
+    if (wait.is_time_to_look) {
+      mpx_ipc_wait_mark(&wait);
       mpx_queue_repair(queue, self);
+    }
   }
 }
 
@@ -299,6 +301,7 @@ int mproc_queue_join(mproc_queue *queue, int timeout_ms) {
     r = mpx_object_check(queue, MPX_KIND_QUEUE); /* as above */
     if (r < 0)
       return r;
+    mpx_ipc_wait_mark(&wait); /* is_drained goes through all, too */
     if (wait.is_time_to_look)
       mpx_queue_repair(queue, self);
   }

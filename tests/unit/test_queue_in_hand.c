@@ -131,6 +131,30 @@ EACH_METHOD(queue_that_is_closed_and_destroyed) {
   CHECK(told > 0);
 }
 
+static int put_one_more(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  const int more = 0;
+  (void)size;
+  b->release = 1;
+  return mproc_queue_put(b->queue, &more, sizeof more, MPROC_FOREVER) == 0 ? 0 : 1;
+}
+
+/* Who waits looks every 50 ms, and goes through all places: he is there as well as if he slept. */
+EACH_METHOD(waiter_that_looks_is_seen) {
+  enum { PLACES = 1 << 18, FOR_MS = 300 };
+  board *b = new_board(&(mproc_queue_options){.capacity = PLACES, .message_size = 8});
+  char byte;
+  for (int i = 0; i < PLACES; i++)
+    CHECK_EQ(mproc_queue_put(b->queue, &i, 1, 0), 0);
+  mproc_process *child = start_by(method, put_one_more, &b, sizeof b);
+  AWAIT(b->release && state_of(mproc_process_pid(child)) == 'S');
+  for (int64_t end = now_ms() + FOR_MS; now_ms() < end;)
+    CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+  CHECK_EQ(mproc_queue_get(b->queue, &byte, 1, NULL, 0), 0);
+  check_exited(child, 0);
+  free_board(b);
+}
+
 static int join_it(void *arg, size_t size) {
   board *b = *(board **)arg;
   (void)size;
