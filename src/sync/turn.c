@@ -2,8 +2,8 @@
 
 #include "os/crash_point.h"
 
-/* Nobody sleeps: the mark goes, unless there was a turn meanwhile: then false. Who fell asleep
- * between the two wakes without being seen is let go by the second. */
+/* Fewer slept than were to be woken: the mark goes, unless there was a turn meanwhile: then false.
+ * Who fell asleep between the two wakes without being seen is let go by the second. */
 static bool wipe_mark(mpx_turn *turn, uint32_t seen) {
   if (!atomic_compare_exchange_strong(&turn->word, &seen, (seen + MPX_TURN_STEP) & ~1U))
     return false;
@@ -11,13 +11,11 @@ static bool wipe_mark(mpx_turn *turn, uint32_t seen) {
   return true;
 }
 
-/* The mark outlives a wake that found somebody, also if that was the last: who destroys the object
- * then knows that there is one who is up and may have been promised something. The next turn finds
- * it stale. If a process is killed in between, sleepers look by themselves. */
+/* If a process is killed in between, sleepers look by themselves. */
 void mpx_turn_wake(mpx_turn *turn, int count) {
   uint32_t seen = atomic_fetch_add(&turn->word, MPX_TURN_STEP) + MPX_TURN_STEP;
   MPROC_CRASH_POINT("turn.counted");
-  if (mpx_os_word_wake(&turn->word, count) == 0)
+  if (mpx_os_word_wake(&turn->word, count) < count)
     (void)wipe_mark(turn, seen);
 }
 
