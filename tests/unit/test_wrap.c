@@ -357,6 +357,31 @@ TEST_LIMIT(sets_of_an_event, 60) {
   CHECK_EQ(mproc_heap_free(s), 0);
 }
 
+static void *wait_once(void *arg) {
+  signals *s = arg;
+  CHECK_EQ(mproc_event_wait(s->event, SOON_MS), 0);
+  s->gone++;
+  return NULL;
+}
+
+/* Who got no CPU for ever so many sets sees that there were some: three quarters of the circle. */
+TEST_LIMIT(sets_beyond_half_the_circle, 60) {
+  signals *s = mproc_heap_calloc(1, sizeof *s);
+  for (int is_cleared = 0; is_cleared < 2; is_cleared++) {
+    CHECK_EQ(mproc_event_create(&s->event), 0);
+    pthread_t thread = run(wait_once, s);
+    AWAIT(mpx_os_word_sleepers(&s->event->notice.turn.word) == 1);
+    (void)atomic_fetch_add(&s->event->state, 3U << 30);
+    CHECK_EQ(mproc_event_set(s->event), 0);
+    if (is_cleared)
+      CHECK_EQ(mproc_event_clear(s->event), 0);
+    AWAIT(s->gone == is_cleared + 1);
+    (void)end_of_thread(thread);
+    CHECK_EQ(mproc_event_destroy(s->event), 0);
+  }
+  CHECK_EQ(mproc_heap_free(s), 0);
+}
+
 /* ---- barriers -------------------------------------------------------------------------------- */
 
 enum { PARTIES = 3 };
