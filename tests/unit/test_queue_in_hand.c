@@ -4,6 +4,8 @@
 #include "processes.h"
 #include "queue_board.h"
 
+#include <sched.h>
+
 static int hold_one(void *arg, size_t size) {
   board *b = *(board **)arg;
   mproc_message message;
@@ -155,26 +157,55 @@ EACH_METHOD(waiter_that_looks_is_seen) {
   free_board(b);
 }
 
+/* From now on by one CPU, the first that the caller may use. */
+static void stay_on_one_cpu(void) {
+  cpu_set_t all, one;
+  size_t cpu = 0;
+  CHECK_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  while (!CPU_ISSET(cpu, &all))
+    cpu++;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+}
+
 static int join_it(void *arg, size_t size) {
   board *b = *(board **)arg;
+  const struct sched_param none = {0};
   (void)size;
+  stay_on_one_cpu();
+  CHECK_EQ(sched_setscheduler(0, SCHED_IDLE, &none), 0);
   b->release = 1;
   return mproc_queue_join(b->queue, MPROC_FOREVER) == 0 ? 0 : 1;
 }
 
-/* The destroyer finds what a dead one had, and wakes who waits: he waits all the same. */
+static void *keep_busy(void *arg) {
+  board *b = arg;
+  stay_on_one_cpu();
+  while (b->release)
+    b->number++;
+  return NULL;
+}
+
+/* The destroyer finds what a dead one had, and wakes who waits: he waits all the same, and does so
+ * though he gets no CPU for long once he is awake. */
 EACH_METHOD(sleeper_that_a_destroyer_woke_is_seen) {
   const char byte = 0;
   char found;
   for (int i = 0; i < 10; i++) {
     board *b = new_board(NULL);
+    pthread_t busy;
     CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
     mproc_process *holder = start_by(method, hold_one, &b, sizeof b);
     AWAIT(b->go);
     mproc_process *joiner = start_by(method, join_it, &b, sizeof b);
     AWAIT(b->release && state_of(mproc_process_pid(joiner)) == 'S');
     kill_child(holder);
+    CHECK_EQ(pthread_create(&busy, NULL, keep_busy, b), 0);
+    AWAIT(b->number > 0);
     CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+    b->release = 0;
+    CHECK_EQ(pthread_join(busy, NULL), 0);
     CHECK_EQ(mproc_queue_get(b->queue, &found, 1, NULL, SOON_MS), 0);
     check_exited(joiner, 0);
     free_board(b);
