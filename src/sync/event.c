@@ -46,11 +46,9 @@ int mproc_event_is_set(const mproc_event *event) {
  * sets; zeros that somebody has put there later go backwards. -EAGAIN: it was not. */
 static int look(mproc_event *event, uint32_t first) {
   uint32_t now = atomic_load(&event->state), kind = atomic_load(&event->object.kind);
-  if (kind != MPX_KIND_EVENT && kind != 0)
-    return MPROC_ECLOSED;
-  if (kind == MPX_KIND_EVENT ? now != first : (int32_t)(now - first) > 0)
+  if (kind == MPX_KIND_EVENT ? now != first : kind == 0 && (int32_t)(now - first) > 0)
     return 0;
-  int r = mpx_object_check(event, MPX_KIND_EVENT);
+  int r = mpx_object_check_again(event, MPX_KIND_EVENT);
   return r < 0 ? r : -EAGAIN;
 }
 

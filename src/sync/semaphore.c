@@ -105,7 +105,7 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
     r = take_when_woken(semaphore, self);
     if (r != -EBUSY)
       return r;
-    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0)
+    if (mpx_object_check_again(semaphore, MPX_KIND_SEMAPHORE) < 0)
       return MPROC_ECLOSED;
     MPROC_CRASH_POINT("semaphore.waits");
     if (!mpx_turn_sleep(&semaphore->turn, turn, deadline))
@@ -117,7 +117,7 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
       r = take_when_woken(semaphore, self);
     if (r != -EBUSY)
       return r;
-    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0)
+    if (mpx_object_check_again(semaphore, MPX_KIND_SEMAPHORE) < 0)
       return MPROC_ECLOSED;
   }
 }

@@ -102,7 +102,7 @@ static int look(const mproc_value *value, uint32_t first, uint64_t seen, uint64_
   *ret_bits = atomic_load(&value->bits);
   if (*ret_bits != seen && mpx_turn_may_look(value, MPX_KIND_VALUE, &value->turn, first))
     return 0;
-  int r = mpx_object_check(value, MPX_KIND_VALUE);
+  int r = mpx_object_check_again(value, MPX_KIND_VALUE);
   return r < 0 ? r : -EAGAIN;
 }
 

@@ -282,9 +282,9 @@ static int come_late(void *arg, size_t size) {
 }
 
 /* Who waits for room is not in the barrier yet. */
-TEST(back_to_a_barrier) {
+static void stopped_comer(uint64_t first_word) {
   scene *s = mproc_heap_calloc(1, sizeof *s);
-  const uint64_t zero[8] = {SOMEBODYS};
+  const uint64_t zero[8] = {first_word};
   pthread_t actor;
   CHECK(s != NULL);
   CHECK_EQ(mproc_barrier_create(1, &s->barrier), 0);
@@ -302,6 +302,31 @@ TEST(back_to_a_barrier) {
   check_exited(child, 0);
   CHECK_EQ(memcmp(s->barrier, zero, sizeof zero), 0);
   CHECK_EQ(mproc_heap_free(s), 0);
+}
+
+TEST(back_to_a_barrier) {
+  stopped_comer(SOMEBODYS);
+  stopped_comer(MPX_KIND_LOCK); /* that is no matter of the caller's kind of object */
+}
+
+static int wait_late(void *arg, size_t size) {
+  int64_t number;
+  (void)size;
+  int r = mproc_value_wait_int64(*(mproc_value **)arg, 0, &number, MPROC_FOREVER);
+  return r == MPROC_ECLOSED && strstr(mproc_error_detail(), "was destroyed") ? 0 : 1;
+}
+
+TEST(back_to_a_value) {
+  mproc_value *value;
+  CHECK_EQ(mproc_value_create_int64(0, &value), 0);
+  mproc_process *child = start_by("fork", wait_late, &value, sizeof value);
+  AWAIT(mpx_turn_has_sleepers(&value->turn));
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGSTOP), 0);
+  CHECK(stopped_within(mproc_process_pid(child), JOIN_MS));
+  CHECK_EQ(mproc_value_destroy(value), 0);
+  ((mpx_object *)value)->kind = MPX_KIND_LOCK; /* as another's, by then */
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGCONT), 0);
+  check_exited(child, 0);
 }
 
 typedef struct sleeper {
