@@ -608,7 +608,7 @@ TEST(closing_while_a_thread_sends_a_descriptor) {
 }
 
 static void *send_handle_in_vain(void *arg) {
-  CHECK_EQ(mproc_connection_send_handle(arg, 0, 50), -ETIMEDOUT);
+  CHECK_EQ(mproc_connection_send_handle(arg, 0, 500), -ETIMEDOUT);
   return NULL;
 }
 
@@ -618,10 +618,9 @@ TEST(closing_while_one_of_two_sends_a_descriptor) {
   pthread_t first, second;
   skip_without_handover(b);
   CHECK_EQ(pthread_create(&first, NULL, send_handle_in_vain, b->first), 0);
-  sleep_ms(20);
+  sleep_ms(100);
   CHECK_EQ(pthread_create(&second, NULL, send_handle_in_thread, b->first), 0);
   CHECK_EQ(pthread_join(first, NULL), 0);
-  sleep_ms(20);
   CHECK_EQ(mproc_connection_close(b->first), -EBUSY);
   mproc_process *process = start_by("fork", receive_handle, &b, sizeof b);
   CHECK_EQ(pthread_join(second, NULL), 0);

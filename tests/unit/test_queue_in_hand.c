@@ -141,20 +141,35 @@ static int put_one_more(void *arg, size_t size) {
   return mproc_queue_put(b->queue, &more, sizeof more, MPROC_FOREVER) == 0 ? 0 : 1;
 }
 
-/* Who waits looks every 50 ms, and goes through all places: he is there as well as if he slept. */
-EACH_METHOD(waiter_that_looks_is_seen) {
-  enum { PLACES = 1 << 18, FOR_MS = 300 };
+/* Whether each look found the waiter. */
+static bool is_seen_all_the_time(const char *method) {
+  enum { PLACES = 1 << 18, FOR_MS = 500 };
   board *b = new_board(&(mproc_queue_options){.capacity = PLACES, .message_size = 8});
   char byte;
+  int r = -EBUSY;
   for (int i = 0; i < PLACES; i++)
     CHECK_EQ(mproc_queue_put(b->queue, &i, 1, 0), 0);
   mproc_process *child = start_by(method, put_one_more, &b, sizeof b);
   AWAIT(b->release && state_of(mproc_process_pid(child)) == 'S');
-  for (int64_t end = now_ms() + FOR_MS; now_ms() < end;)
-    CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
-  CHECK_EQ(mproc_queue_get(b->queue, &byte, 1, NULL, 0), 0);
-  check_exited(child, 0);
-  free_board(b);
+  for (int64_t end = now_ms() + FOR_MS; r == -EBUSY && now_ms() < end;)
+    r = mproc_queue_destroy(b->queue);
+  if (r == -EBUSY) {
+    CHECK_EQ(mproc_queue_get(b->queue, &byte, 1, NULL, 0), 0);
+    check_exited(child, 0);
+    CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+  } else {
+    CHECK_EQ(r, 0);
+    (void)end_of(child); /* without a CPU in the midst of the places, it may find anything there */
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+  return r == -EBUSY;
+}
+
+/* Who waits looks every 50 ms, and goes through all places: he is there as well as if he slept. In
+ * one try of a few he has the CPU that he needs. */
+EACH_METHOD(waiter_that_looks_is_seen) {
+  for (int tries = 0; !is_seen_all_the_time(method); tries++)
+    CHECK(tries < 4);
 }
 
 /* From now on by one CPU, the first that the caller may use. */
