@@ -126,7 +126,9 @@ MPROC_API int mproc_queue_get_abort(mproc_queue *queue, const mproc_message *mes
  * with. -EINVAL: it has none in hand, or the queue is not joinable. */
 MPROC_API int mproc_queue_task_done(mproc_queue *queue);
 
-/* Waits until every message is done with: got (joinable: and task_done) or committed. */
+/* Waits until every message is done with: got (joinable: and task_done) or committed. Whoever
+ * joined may not destroy the queue at once: who did the last may be inside still, in the last steps
+ * of get, task_done or commit. Join the processes or threads first. */
 MPROC_API MPROC_NODISCARD int mproc_queue_join(mproc_queue *queue, int timeout_ms);
 
 /* Nobody puts any more: put returns MPROC_ECLOSED, also to those who wait. What is there can be

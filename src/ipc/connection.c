@@ -238,8 +238,9 @@ static bool is_alive(mpx_thread thread) {
 static bool is_waited_in(mproc_connection *connection) {
   return is_alive(atomic_load(&connection->incoming.receiver)) ||
          is_alive(atomic_load(&connection->other->incoming.sender)) ||
-         (connection->in && mpx_notice_is_used(&connection->in->not_empty)) ||
-         (connection->out && mpx_notice_is_used(&connection->out->not_full));
+         mpx_notice_are_used(connection->in ? &connection->in->not_empty : NULL,
+                             connection->out ? &connection->out->not_full : NULL, NULL,
+                             MPX_TURN_GRACE_NS);
 }
 
 static void free_pipe(mpx_pipe_block *block) {

@@ -69,6 +69,11 @@ static int say(int r, int timeout_ms, const char *what) {
   return r < 0 ? mpx_fail_code(r, "the descriptor could not be handed over") : 0;
 }
 
+/* Of several the last to come is seen, until it goes itself. */
+static void leave(_Atomic mpx_thread *place, mpx_thread self) {
+  (void)atomic_compare_exchange_strong(place, &self, 0);
+}
+
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 static int accept_sender(mproc_connection *connection, mpx_bell *bell) {
@@ -132,12 +137,13 @@ int mproc_connection_recv_handle(mproc_connection *connection, mproc_handle *ret
   r = mpx_bell_open_mailbox(&bell);
   if (r == 0) {
     atomic_store(&connection->incoming.receiver, self);
-    atomic_store(&connection->incoming.mailbox, mailbox_word(bell.os.name, mpx_os_pid()));
+    uint64_t word = mailbox_word(bell.os.name, mpx_os_pid());
+    atomic_store(&connection->incoming.mailbox, word);
     mpx_turn_next(&connection->incoming.turn, MPX_TURN_ALL);
     MPROC_CRASH_POINT("handover.offered");
     r = receive(connection, &bell, deadline, ret_handle);
-    atomic_store(&connection->incoming.mailbox, 0);
-    atomic_store(&connection->incoming.receiver, 0);
+    (void)atomic_compare_exchange_strong(&connection->incoming.mailbox, &word, 0);
+    leave(&connection->incoming.receiver, self);
     mpx_bell_close(&bell);
   }
   mpx_os_cancel_release();
@@ -223,7 +229,7 @@ int mproc_connection_send_handle(mproc_connection *connection, mproc_handle hand
   mpx_os_cancel_hold();
   atomic_store(&connection->other->incoming.sender, self);
   r = send_handle(connection, handle, deadline);
-  atomic_store(&connection->other->incoming.sender, 0);
+  leave(&connection->other->incoming.sender, self);
   mpx_os_cancel_release();
   return say(r, timeout_ms, "the other end has not received the descriptor");
 }

@@ -377,9 +377,21 @@ static int begin_to_destroy(mproc_queue *queue, mpx_thread self) {
   return r;
 }
 
-static bool is_waited_for(mproc_queue *queue) {
-  return mpx_notice_is_used(&queue->not_empty) || mpx_notice_is_used(&queue->not_full) ||
-         mpx_turn_has_sleepers(&queue->drained);
+static bool has_sleepers(mproc_queue *queue) {
+  return mpx_turn_has_sleepers(&queue->not_empty.turn) ||
+         mpx_turn_has_sleepers(&queue->not_full.turn) || mpx_turn_has_sleepers(&queue->drained);
+}
+
+static bool is_in_use(mproc_queue *queue, mpx_thread self) {
+  if (has_sleepers(queue)) /* the repair wakes all, and one may be slow */
+    return true;
+  int64_t from = mpx_os_now();
+  mpx_queue_repair(queue, self);
+  /* who is up may go through all slots, too, for the dead, for his own, or for somebody's */
+  int64_t grace_ns = MPX_TURN_GRACE_NS + 4 * (mpx_os_now() - from);
+  /* counted last: who was woken, and does not sleep any more, may have what he was woken for */
+  return mpx_notice_are_used(&queue->not_empty, &queue->not_full, &queue->drained, grace_ns) ||
+         count_all(queue).in_hand > 0;
 }
 
 int mproc_queue_destroy(mproc_queue *queue) {
@@ -391,13 +403,7 @@ int mproc_queue_destroy(mproc_queue *queue) {
     r = begin_to_destroy(queue, self);
   if (r < 0)
     return r;
-  bool is_used = is_waited_for(queue); /* before the repair, which wakes all */
-  if (!is_used) {
-    mpx_queue_repair(queue, self);
-    /* counted last: who does not sleep any more may have what he was woken for */
-    is_used = is_waited_for(queue) || count_all(queue).in_hand > 0;
-  }
-  if (is_used) {
+  if (is_in_use(queue, self)) {
     atomic_store(&queue->destroyer, 0);
     return mpx_fail(-EBUSY, "somebody waits for the queue, or has a message of it in hand");
   }

@@ -45,11 +45,14 @@ static int take(mproc_queue *queue, mpx_thread self, int timeout_ms, mpx_place *
       return r;
     if (!mpx_ipc_wait_more(&wait))
       return mpx_timeout_fail(timeout_ms, "the queue got no message");
-    r = mpx_object_check(queue, MPX_KIND_QUEUE); /* destroyed while we slept: no ring is left */
+    r = mpx_object_check_again(queue,
+                               MPX_KIND_QUEUE); /* destroyed while we slept: no ring is left */
     if (r < 0)
       return r;
-    if (wait.is_time_to_look)
+    if (wait.is_time_to_look) {
+      mpx_ipc_wait_mark(&wait);
       mpx_queue_repair(queue, self);
+    }
   }
 }
 
@@ -296,9 +299,10 @@ int mproc_queue_join(mproc_queue *queue, int timeout_ms) {
   while (!is_drained(queue)) {
     if (!mpx_ipc_wait_more(&wait))
       return mpx_timeout_fail(timeout_ms, "messages of the queue were not done with");
-    r = mpx_object_check(queue, MPX_KIND_QUEUE); /* as above */
+    r = mpx_object_check_again(queue, MPX_KIND_QUEUE); /* as above */
     if (r < 0)
       return r;
+    mpx_ipc_wait_mark(&wait); /* is_drained goes through all, too */
     if (wait.is_time_to_look)
       mpx_queue_repair(queue, self);
   }

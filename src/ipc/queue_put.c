@@ -85,11 +85,14 @@ static int put_waiting(mproc_queue *queue, mpx_thread self, const source *from, 
       return r;
     if (!mpx_ipc_wait_more(&wait))
       return mpx_timeout_fail(timeout_ms, "the queue got no free place");
-    r = mpx_object_check(queue, MPX_KIND_QUEUE); /* destroyed while we slept: no ring is left */
+    r = mpx_object_check_again(queue,
+                               MPX_KIND_QUEUE); /* destroyed while we slept: no ring is left */
     if (r < 0)
       return r;
-    if (wait.is_time_to_look)
+    if (wait.is_time_to_look) {
+      mpx_ipc_wait_mark(&wait);
       mpx_queue_repair(queue, self);
+    }
   }
 }
 

@@ -73,4 +73,11 @@ static inline bool mpx_ipc_wait_more(mpx_ipc_wait *wait) {
   return true;
 }
 
+/* Who has slept sets the mark before he goes through all slots, which takes its time: who destroys
+ * what they lie in waits for whoever sets one. */
+static inline void mpx_ipc_wait_mark(const mpx_ipc_wait *wait) {
+  if (wait->has_slept)
+    (void)mpx_turn_prepare(wait->turn);
+}
+
 #endif

@@ -145,7 +145,7 @@ static int await_room(mproc_barrier *barrier, const party *one) {
       continue;
     unlock(barrier);
     bool in_time = mpx_turn_sleep(&barrier->turn, turn, one->deadline);
-    int r = mpx_object_check(barrier, MPX_KIND_BARRIER); /* its memory may be anything's */
+    int r = mpx_object_check_again(barrier, MPX_KIND_BARRIER); /* its memory may be anything's */
     if (r == 0)
       r = lock(barrier, one->self, one->deadline);
     if (r < 0)
@@ -361,7 +361,8 @@ int mproc_barrier_destroy(mproc_barrier *barrier) {
       return mpx_fail(-EBUSY, "somebody waits at the barrier");
   }
   (void)mpx_object_end(barrier, MPX_KIND_BARRIER);
-  mpx_guard_close(&barrier->guard); /* who is about to come does not */
+  mpx_guard_close(&barrier->guard);            /* who is about to come does not */
+  mpx_turn_next(&barrier->turn, MPX_TURN_ALL); /* who waits for room: the actor may have died */
   mpx_roster_fini(&barrier->arrived);
   mpx_object_keep(barrier);
   return 0;

@@ -243,8 +243,8 @@ static bool step_out(mproc_condition *condition, mpx_entry *own) {
 
 /* It may have been destroyed while nobody held it, and its memory be anything's. */
 static int take_back(mproc_condition *condition, mpx_thread self) {
-  int r = condition->lock ? mpx_object_check(condition->lock, MPX_KIND_LOCK)
-                          : mpx_object_check(condition->rlock, MPX_KIND_RLOCK);
+  int r = condition->lock ? mpx_object_check_again(condition->lock, MPX_KIND_LOCK)
+                          : mpx_object_check_again(condition->rlock, MPX_KIND_RLOCK);
   if (r < 0)
     return MPROC_ECLOSED;
   const void *object = condition->lock ? (void *)condition->lock : (void *)condition->rlock;

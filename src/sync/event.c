@@ -41,16 +41,14 @@ int mproc_event_is_set(const mproc_event *event) {
   return r < 0 ? r : (int)(atomic_load(&event->state) & MPX_EVENT_IS_SET);
 }
 
-/* 0: it was set since `first` was read, also if it was destroyed at once: its block stays what it
- * is for a while, and counts sets; zeros that somebody has put there later do not. -EAGAIN: it was
- * not. */
+/* 0: it was set since `first` was read. While it lives any difference says so, after however many
+ * sets; but also if it was destroyed at once: its block stays what it is for a while, and counts
+ * sets; zeros that somebody has put there later go backwards. -EAGAIN: it was not. */
 static int look(mproc_event *event, uint32_t first) {
   uint32_t now = atomic_load(&event->state), kind = atomic_load(&event->object.kind);
-  if (kind != MPX_KIND_EVENT && kind != 0)
-    return MPROC_ECLOSED;
-  if ((int32_t)(now - first) > 0)
+  if (kind == MPX_KIND_EVENT ? now != first : kind == 0 && (int32_t)(now - first) > 0)
     return 0;
-  int r = mpx_object_check(event, MPX_KIND_EVENT);
+  int r = mpx_object_check_again(event, MPX_KIND_EVENT);
   return r < 0 ? r : -EAGAIN;
 }
 

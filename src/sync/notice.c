@@ -59,13 +59,33 @@ int mpx_notice_listen(mpx_notice *notice, mpx_thread self, mpx_thread owner, uin
   return r;
 }
 
-bool mpx_notice_is_used(mpx_notice *notice) {
-  if (has_listeners(notice) || mpx_turn_has_sleepers(&notice->turn))
-    return true;
-  if (!has_listeners(notice)) /* again: one who came meanwhile may have lost his mark */
+/* Marked: one who came a moment ago may have lost his mark to who looked for sleepers. */
+static bool is_heard(mpx_notice *notice) {
+  if (!notice || !has_listeners(notice))
     return false;
   mpx_notice_prepare(notice);
   return true;
+}
+
+bool mpx_notice_is_used(mpx_notice *notice) {
+  return is_heard(notice) || mpx_turn_is_used(&notice->turn) || is_heard(notice);
+}
+
+bool mpx_notice_are_used(mpx_notice *one, mpx_notice *other, mpx_turn *turn, int64_t grace_ns) {
+  mpx_turn *turns[3];
+  int count = 0;
+  if (one)
+    turns[count++] = &one->turn;
+  if (other)
+    turns[count++] = &other->turn;
+  if (turn)
+    turns[count++] = turn;
+  if (is_heard(one) || is_heard(other))
+    return true;
+  bool found = mpx_turn_gets_sleepers(turns, count, grace_ns);
+  found |= is_heard(one);
+  found |= is_heard(other);
+  return found;
 }
 
 /* Somebody may be ringing still who made that happen for which the object was kept: the list stays

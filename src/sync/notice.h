@@ -50,8 +50,11 @@ static inline void mpx_notice_prepare(mpx_notice *notice) {
   (void)mpx_turn_prepare(&notice->turn);
 }
 
-/* Whether somebody who lives sleeps or listens. */
+/* Whether somebody who lives sleeps or listens: mpx_turn_is_used. */
 bool mpx_notice_is_used(mpx_notice *notice);
+/* The same of several, NULL where there is none, and of who was there and was woken, too: he may be
+ * on his way into what goes. mpx_turn_gets_sleepers. */
+bool mpx_notice_are_used(mpx_notice *one, mpx_notice *other, mpx_turn *turn, int64_t grace_ns);
 void mpx_notice_fini(mpx_notice *notice);
 
 #endif

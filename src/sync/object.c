@@ -56,6 +56,10 @@ static bool is_kind(uint32_t word) {
   return false;
 }
 
+int mpx_object_say_gone(const void *object) {
+  return mpx_fail(MPROC_ECLOSED, "the object %p was destroyed", object);
+}
+
 int mpx_object_refuse(const void *object, mpx_kind kind) {
   mpx_thread self;
   int r = mpx_family_thread(&self);
@@ -73,7 +77,7 @@ int mpx_object_refuse(const void *object, mpx_kind kind) {
   if (found == (uint32_t)kind)
     return 0;
   return is_kind(found) ? mpx_fail(-EINVAL, "the object %p is of another kind", object)
-                        : mpx_fail(MPROC_ECLOSED, "the object %p was destroyed", object);
+                        : mpx_object_say_gone(object);
 }
 
 int mpx_timeout_check(int timeout_ms) {

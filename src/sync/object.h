@@ -57,7 +57,16 @@ static inline int mpx_object_check(const void *object, mpx_kind kind) {
   return mpx_object_refuse(object, kind);
 }
 
-/* The same, and what the calling thread is called. */
+int mpx_object_say_gone(const void *object);
+/* After a sleep: MPROC_ECLOSED if it is none any more, whatever its memory is by now. */
+static inline int mpx_object_check_again(const void *object, mpx_kind kind) {
+  const mpx_object *head = object;
+  return atomic_load_explicit(&head->kind, memory_order_relaxed) == (uint32_t)kind
+             ? 0
+             : mpx_object_say_gone(object);
+}
+
+/* mpx_object_check, and what the calling thread is called. */
 static inline int mpx_object_enter(const void *object, mpx_kind kind, mpx_thread *ret_self) {
   int r = mpx_object_check(object, kind);
   return r < 0 ? r : mpx_family_thread(ret_self);

@@ -105,7 +105,7 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
     r = take_when_woken(semaphore, self);
     if (r != -EBUSY)
       return r;
-    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0)
+    if (mpx_object_check_again(semaphore, MPX_KIND_SEMAPHORE) < 0)
       return MPROC_ECLOSED;
     MPROC_CRASH_POINT("semaphore.waits");
     if (!mpx_turn_sleep(&semaphore->turn, turn, deadline))
@@ -117,7 +117,7 @@ int mproc_semaphore_acquire(mproc_semaphore *semaphore, int timeout_ms) {
       r = take_when_woken(semaphore, self);
     if (r != -EBUSY)
       return r;
-    if (mpx_object_check(semaphore, MPX_KIND_SEMAPHORE) < 0)
+    if (mpx_object_check_again(semaphore, MPX_KIND_SEMAPHORE) < 0)
       return MPROC_ECLOSED;
   }
 }
@@ -190,7 +190,7 @@ int mproc_semaphore_destroy(mproc_semaphore *semaphore) {
   int r = mpx_object_enter(semaphore, MPX_KIND_SEMAPHORE, &self);
   if (r < 0)
     return r;
-  if (mpx_turn_has_sleepers(&semaphore->turn))
+  if (mpx_turn_is_used(&semaphore->turn))
     return mpx_fail(-EBUSY, "somebody waits for the semaphore");
   for (int32_t i = 0; semaphore->tracked && i < semaphore->first; i++) {
     mpx_thread owner = atomic_load_explicit(&semaphore->owners[i], memory_order_relaxed);

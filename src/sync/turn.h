@@ -39,11 +39,19 @@ static inline bool mpx_turn_is_waited(const mpx_turn *turn) {
   return (atomic_load(&turn->word) & MPX_TURN_WAITED) != 0;
 }
 void mpx_turn_wake(mpx_turn *turn, int count);
-/* How long somebody who is awake may take to sleep again, in has_sleepers. */
+static inline bool mpx_turn_has_sleepers(mpx_turn *turn) {
+  return mpx_turn_is_waited(turn) && mpx_os_word_sleepers(&turn->word) > 0;
+}
+
+/* How long somebody who is awake may take to sleep again, where he looks at a few words. */
 #define MPX_TURN_GRACE_NS (2 * MPX_NS_PER_MS)
-/* Whether somebody sleeps, or is about to. One who is stopped is not seen.
- * The mark may be gone after it: who listens to a notice is looked for before. */
-bool mpx_turn_has_sleepers(mpx_turn *turn);
+/* Whether somebody sleeps at one of them, or was there and comes back to sleep within `grace_ns`:
+ * one who is stopped does not. The marks may be gone after it: who listens to a notice is looked
+ * for by others. */
+bool mpx_turn_gets_sleepers(mpx_turn *const *turns, int count, int64_t grace_ns);
+/* The same within MPX_TURN_GRACE_NS, where nobody need be awaited who was woken by a turn: the end
+ * does him no harm. */
+bool mpx_turn_is_used(mpx_turn *turn);
 
 /* After a sleep: whether a look at the object finds what was the object's, also if that was
  * destroyed meanwhile, as its block stays what it is for a while: the turn went on since `seen`.
@@ -64,7 +72,7 @@ static inline void mpx_turn_next(mpx_turn *turn, int count) {
   mpx_turn_tell(turn, count);
 }
 
-/* As mpx_object_destroy; who has come since mpx_turn_has_sleepers said no is told. */
+/* As mpx_object_destroy; who has come since mpx_turn_is_used said no is told. */
 int mpx_turn_destroy(void *object, mpx_kind kind, mpx_turn *turn);
 
 #endif

@@ -1,5 +1,6 @@
 /* Value: one atomic word that knows its type. */
 #include "base/error.h"
+#include "os/crash_point.h"
 #include "sync/layout.h"
 
 #include <errno.h>
@@ -95,28 +96,31 @@ int mproc_value_compare_exchange_int64(mproc_value *value, int64_t *expected, in
   return r;
 }
 
-/* -EAGAIN: it is as it was. What it became counts also if it was destroyed at once. */
-static int look(const mproc_value *value, uint32_t turn, uint64_t seen, uint64_t *ret_bits) {
+/* -EAGAIN: it is as it was. What it became counts also if it was destroyed at once: `first` is the
+ * turn before the wait, as the one that is told by may be before a later mark. */
+static int look(const mproc_value *value, uint32_t first, uint64_t seen, uint64_t *ret_bits) {
   *ret_bits = atomic_load(&value->bits);
-  if (*ret_bits != seen && mpx_turn_may_look(value, MPX_KIND_VALUE, &value->turn, turn))
+  if (*ret_bits != seen && mpx_turn_may_look(value, MPX_KIND_VALUE, &value->turn, first))
     return 0;
-  int r = mpx_object_check(value, MPX_KIND_VALUE);
+  int r = mpx_object_check_again(value, MPX_KIND_VALUE);
   return r < 0 ? r : -EAGAIN;
 }
 
 static int wait_for_change(mproc_value *value, uint64_t seen, uint64_t *ret_bits, int timeout_ms) {
   int64_t deadline = mpx_deadline_or_try(timeout_ms);
+  uint32_t first = atomic_load(&value->turn.word);
   int r = check(value, MPX_VALUE_INT64);
   if (r < 0)
     return r;
   for (;;) {
+    MPROC_CRASH_POINT("value.waits");
     uint32_t turn = mpx_turn_prepare(&value->turn);
-    r = look(value, turn, seen, ret_bits);
+    r = look(value, first, seen, ret_bits);
     if (r != -EAGAIN)
       return r;
     if (!mpx_turn_sleep(&value->turn, turn, deadline))
       return mpx_timeout_fail(timeout_ms, "the value did not change");
-    r = look(value, turn, seen, ret_bits); /* before the next mark: its memory may be anything's */
+    r = look(value, first, seen, ret_bits); /* before the next mark: its memory may be anything's */
     if (r != -EAGAIN)
       return r;
   }
@@ -234,7 +238,7 @@ int mproc_value_destroy(mproc_value *value) {
   int r = mpx_object_enter(value, MPX_KIND_VALUE, &self);
   if (r < 0)
     return r;
-  if (mpx_turn_has_sleepers(&value->turn))
+  if (mpx_turn_is_used(&value->turn))
     return mpx_fail(-EBUSY, "somebody waits for the value");
   return mpx_turn_destroy(value, MPX_KIND_VALUE, &value->turn);
 }

@@ -52,6 +52,27 @@ static void go_on(mproc_process *process) {
   CHECK_EQ(kill((pid_t)mproc_process_pid(process), SIGCONT), 0);
 }
 
+/* ---- before it waits again ------------------------------------------------------------------- */
+
+static int wait_for_one(void *arg, size_t size) {
+  int64_t number = 0;
+  (void)size;
+  int r = mproc_value_wait_int64(*(mproc_value **)arg, 0, &number, MPROC_FOREVER);
+  return r == 0 && number == 1 ? 0 : 1;
+}
+
+/* What the value became counts though the turn that was given for it came before the mark. */
+TEST(value_that_is_set_and_destroyed_before_the_mark) {
+  SKIP_WITHOUT_CRASH_POINTS();
+  mproc_value *value = make_value();
+  mproc_process *waiter = start_process("value.waits:stop:2", wait_for_one, value, "fork");
+  await_stop(waiter);
+  CHECK_EQ(mproc_value_set_int64(value, 1), 0);
+  CHECK_EQ(mproc_value_destroy(value), 0);
+  go_on(waiter);
+  check_exited(waiter, 0);
+}
+
 /* ---- at the guard of a dead destroyer -------------------------------------------------------- */
 
 /* In the shared heap. */

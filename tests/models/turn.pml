@@ -74,7 +74,7 @@ inline next(count) {
       wake(count, woken);
       if
 #ifndef BROKEN_4 /* the mark goes although more may sleep than were woken */
-      :: woken > 0 -> woken = 0; turn = 0; break
+      :: woken == count -> woken = 0; turn = 0; break
 #endif
       :: else -> woken = 0
       fi

@@ -1,6 +1,7 @@
 /* Who has looked at an object's kind, and goes on when it was destroyed: it is told so, as long as
  * the object is kept. The kind is put back here, which is what such a one has seen. And who comes
- * back to one whose memory is somebody's by then: that is left alone. */
+ * back to one whose memory is somebody's by then: that is left alone. Who destroys does not wait for
+ * those who are told so. */
 #include "harness.h"
 #include "processes.h"
 
@@ -97,6 +98,65 @@ TEST(at_a_barrier) {
   CHECK_EQ(mproc_barrier_n_waiting(barrier), MPROC_ECLOSED);
   CHECK_EQ(mproc_barrier_reset(barrier), MPROC_ECLOSED);
   CHECK_EQ(mproc_barrier_abort(barrier), MPROC_ECLOSED);
+}
+
+/* ---- who was let go -------------------------------------------------------------------------- */
+
+/* What somebody waits for, where he sleeps, and the least time that it took to destroy one. */
+typedef struct gate {
+  mproc_event *event;
+  mproc_value *value;
+  mproc_semaphore *semaphore;
+  mpx_turn *turn;
+  int64_t least_ns;
+} gate;
+
+static void *wait_at_gate(void *arg) {
+  gate *g = arg;
+  int64_t number;
+  int r = g->event   ? mproc_event_wait(g->event, MPROC_FOREVER)
+          : g->value ? mproc_value_wait_int64(g->value, 0, &number, MPROC_FOREVER)
+                     : mproc_semaphore_acquire(g->semaphore, MPROC_FOREVER);
+  CHECK_EQ(r, 0);
+  return NULL;
+}
+
+static void open_gate(gate *g) {
+  int r = g->event   ? mproc_event_set(g->event)
+          : g->value ? mproc_value_set_int64(g->value, 1)
+                     : mproc_semaphore_release(g->semaphore, 2);
+  CHECK_EQ(r, 0);
+  int64_t from = mpx_os_now();
+  do /* -EBUSY: he looked just now by himself */
+    r = g->event   ? mproc_event_destroy(g->event)
+        : g->value ? mproc_value_destroy(g->value)
+                   : mproc_semaphore_destroy(g->semaphore);
+  while (r == -EBUSY);
+  CHECK_EQ(r, 0);
+  int64_t took = mpx_os_now() - from;
+  g->least_ns = took < g->least_ns ? took : g->least_ns;
+}
+
+/* They are told by the block that is kept, and the destroyer need not wait until they are gone. */
+TEST(destroying_what_let_somebody_go) {
+  for (int kind = 0; kind < 3; kind++) {
+    gate g = {.least_ns = INT64_MAX};
+    for (int i = 0; i < 10; i++) {
+      pthread_t thread;
+      if (kind == 0)
+        CHECK_EQ(mproc_event_create(&g.event), 0);
+      if (kind == 1)
+        CHECK_EQ(mproc_value_create_int64(0, &g.value), 0);
+      if (kind == 2)
+        CHECK_EQ(mproc_semaphore_create(0, NULL, &g.semaphore), 0);
+      g.turn = kind == 0 ? &g.event->notice.turn : kind == 1 ? &g.value->turn : &g.semaphore->turn;
+      CHECK_EQ(pthread_create(&thread, NULL, wait_at_gate, &g), 0);
+      AWAIT(mpx_turn_has_sleepers(g.turn));
+      open_gate(&g);
+      CHECK_EQ(pthread_join(thread, NULL), 0);
+    }
+    CHECK(g.least_ns < MPX_TURN_GRACE_NS);
+  }
 }
 
 /* ---- what is somebody's by then -------------------------------------------------------------- */
@@ -222,9 +282,9 @@ static int come_late(void *arg, size_t size) {
 }
 
 /* Who waits for room is not in the barrier yet. */
-TEST(back_to_a_barrier) {
+static void stopped_comer(uint64_t first_word) {
   scene *s = mproc_heap_calloc(1, sizeof *s);
-  const uint64_t zero[8] = {SOMEBODYS};
+  const uint64_t zero[8] = {first_word};
   pthread_t actor;
   CHECK(s != NULL);
   CHECK_EQ(mproc_barrier_create(1, &s->barrier), 0);
@@ -242,6 +302,31 @@ TEST(back_to_a_barrier) {
   check_exited(child, 0);
   CHECK_EQ(memcmp(s->barrier, zero, sizeof zero), 0);
   CHECK_EQ(mproc_heap_free(s), 0);
+}
+
+TEST(back_to_a_barrier) {
+  stopped_comer(SOMEBODYS);
+  stopped_comer(MPX_KIND_LOCK); /* that is no matter of the caller's kind of object */
+}
+
+static int wait_late(void *arg, size_t size) {
+  int64_t number;
+  (void)size;
+  int r = mproc_value_wait_int64(*(mproc_value **)arg, 0, &number, MPROC_FOREVER);
+  return r == MPROC_ECLOSED && strstr(mproc_error_detail(), "was destroyed") ? 0 : 1;
+}
+
+TEST(back_to_a_value) {
+  mproc_value *value;
+  CHECK_EQ(mproc_value_create_int64(0, &value), 0);
+  mproc_process *child = start_by("fork", wait_late, &value, sizeof value);
+  AWAIT(mpx_turn_has_sleepers(&value->turn));
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGSTOP), 0);
+  CHECK(stopped_within(mproc_process_pid(child), JOIN_MS));
+  CHECK_EQ(mproc_value_destroy(value), 0);
+  ((mpx_object *)value)->kind = MPX_KIND_LOCK; /* as another's, by then */
+  CHECK_EQ(kill((pid_t)mproc_process_pid(child), SIGCONT), 0);
+  check_exited(child, 0);
 }
 
 typedef struct sleeper {

@@ -607,6 +607,28 @@ TEST(closing_while_a_thread_sends_a_descriptor) {
   free_board(b);
 }
 
+static void *send_handle_in_vain(void *arg) {
+  CHECK_EQ(mproc_connection_send_handle(arg, 0, 500), -ETIMEDOUT);
+  return NULL;
+}
+
+/* One who gives up does not hide the one who came after it. */
+TEST(closing_while_one_of_two_sends_a_descriptor) {
+  board *b = new_board(NULL);
+  pthread_t first, second;
+  skip_without_handover(b);
+  CHECK_EQ(pthread_create(&first, NULL, send_handle_in_vain, b->first), 0);
+  sleep_ms(100);
+  CHECK_EQ(pthread_create(&second, NULL, send_handle_in_thread, b->first), 0);
+  CHECK_EQ(pthread_join(first, NULL), 0);
+  CHECK_EQ(mproc_connection_close(b->first), -EBUSY);
+  mproc_process *process = start_by("fork", receive_handle, &b, sizeof b);
+  CHECK_EQ(pthread_join(second, NULL), 0);
+  check_exited(process, 0);
+  CHECK_EQ(mproc_connection_give(b->second, getpid()), 0);
+  free_board(b);
+}
+
 /* Whoever only waits for a connection uses it as well. */
 static int wait_until_killed(void *arg, size_t size) {
   board *b = *(board **)arg;

@@ -4,6 +4,8 @@
 #include "processes.h"
 #include "queue_board.h"
 
+#include <sched.h>
+
 static int hold_one(void *arg, size_t size) {
   board *b = *(board **)arg;
   mproc_message message;
@@ -61,7 +63,12 @@ EACH_METHOD(message_in_a_dead_hand_is_there_again_in_traffic) {
 
 /* ---- destroyed meanwhile --------------------------------------------------------------------- */
 
-enum { NO_QUEUE = 7 };
+enum { NO_QUEUE = 7, NO_MORE };
+
+/* The queue is not there, or nothing comes any more. */
+static int code_of_end(void) {
+  return strstr(mproc_error_detail(), "was destroyed") ? NO_QUEUE : NO_MORE;
+}
 
 static int hold_what_comes(void *arg, size_t size) {
   board *b = *(board **)arg;
@@ -70,54 +77,150 @@ static int hold_what_comes(void *arg, size_t size) {
   b->go = 1;
   int r = mproc_queue_get_begin(b->queue, &message, MPROC_FOREVER);
   if (r == MPROC_ECLOSED)
-    return NO_QUEUE;
+    return code_of_end();
   CHECK_EQ(r, 0);
   AWAIT(b->release);
   return mproc_queue_get_commit(b->queue, &message) == 0 ? 0 : 1;
 }
 
-/* It has got the message by the time at which the destroyer knows that nobody sleeps any more. Who
- * has no CPU for so long finds no queue; nobody has a message of one that is gone. */
+enum { PUT, PUT_TWICE, PUT_AND_CLOSE, WAYS };
+
+/* It has got the message by the time at which the destroyer knows that nobody sleeps any more,
+ * whatever else has come since. Who has no CPU for so long finds no queue; nobody has a message of
+ * one that is gone. */
 EACH_METHOD(message_that_came_to_a_sleeper_is_in_hand) {
   const char byte = 0;
-  int seen = 0;
+  for (int how = 0; how < WAYS; how++) {
+    int seen = 0;
+    for (int i = 0; i < 10; i++) {
+      board *b = new_board(NULL);
+      mproc_process *child = start_by(method, hold_what_comes, &b, sizeof b);
+      AWAIT(b->go && state_of(mproc_process_pid(child)) == 'S');
+      CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+      if (how == PUT_TWICE)
+        CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
+      if (how == PUT_AND_CLOSE)
+        CHECK_EQ(mproc_queue_close(b->queue), 0);
+      int r = mproc_queue_destroy(b->queue);
+      CHECK(r == 0 || r == -EBUSY);
+      seen += r == -EBUSY;
+      b->release = 1;
+      check_exited(child, r == 0 ? NO_QUEUE : 0);
+      if (r != 0)
+        CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+      CHECK_EQ(mproc_heap_free(b), 0);
+    }
+    CHECK(seen > 0);
+  }
+}
+
+/* Who was woken by the close is told of that, and not of the end that follows at once. */
+EACH_METHOD(queue_that_is_closed_and_destroyed) {
+  int told = 0;
   for (int i = 0; i < 10; i++) {
     board *b = new_board(NULL);
     mproc_process *child = start_by(method, hold_what_comes, &b, sizeof b);
     AWAIT(b->go && state_of(mproc_process_pid(child)) == 'S');
-    CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
-    int r = mproc_queue_destroy(b->queue);
-    CHECK(r == 0 || r == -EBUSY);
-    seen += r == -EBUSY;
-    b->release = 1;
-    check_exited(child, r == 0 ? NO_QUEUE : 0);
-    if (r != 0)
-      CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+    for (int j = 0; j < 2; j++)
+      CHECK_EQ(mproc_queue_close(b->queue), 0);
+    while (mproc_queue_destroy(b->queue) == -EBUSY) /* it may look, or be about to go */
+      sleep_ms(1);
     CHECK_EQ(mproc_heap_free(b), 0);
+    mproc_status status = end_of(child);
+    CHECK(status.code == NO_QUEUE || status.code == NO_MORE);
+    told += status.code == NO_MORE;
   }
-  CHECK(seen > 0);
+  CHECK(told > 0);
+}
+
+static int put_one_more(void *arg, size_t size) {
+  board *b = *(board **)arg;
+  const int more = 0;
+  (void)size;
+  b->release = 1;
+  return mproc_queue_put(b->queue, &more, sizeof more, MPROC_FOREVER) == 0 ? 0 : 1;
+}
+
+/* Whether each look found the waiter. */
+static bool is_seen_all_the_time(const char *method) {
+  enum { PLACES = 1 << 18, FOR_MS = 500 };
+  board *b = new_board(&(mproc_queue_options){.capacity = PLACES, .message_size = 8});
+  char byte;
+  int r = -EBUSY;
+  for (int i = 0; i < PLACES; i++)
+    CHECK_EQ(mproc_queue_put(b->queue, &i, 1, 0), 0);
+  mproc_process *child = start_by(method, put_one_more, &b, sizeof b);
+  AWAIT(b->release && state_of(mproc_process_pid(child)) == 'S');
+  for (int64_t end = now_ms() + FOR_MS; r == -EBUSY && now_ms() < end;)
+    r = mproc_queue_destroy(b->queue);
+  if (r == -EBUSY) {
+    CHECK_EQ(mproc_queue_get(b->queue, &byte, 1, NULL, 0), 0);
+    check_exited(child, 0);
+    CHECK_EQ(mproc_queue_destroy(b->queue), 0);
+  } else {
+    CHECK_EQ(r, 0);
+    (void)end_of(child); /* without a CPU in the midst of the places, it may find anything there */
+  }
+  CHECK_EQ(mproc_heap_free(b), 0);
+  return r == -EBUSY;
+}
+
+/* Who waits looks every 50 ms, and goes through all places: he is there as well as if he slept. In
+ * one try of a few he has the CPU that he needs. */
+EACH_METHOD(waiter_that_looks_is_seen) {
+  for (int tries = 0; !is_seen_all_the_time(method); tries++)
+    CHECK(tries < 4);
+}
+
+/* From now on by one CPU, the first that the caller may use. */
+static void stay_on_one_cpu(void) {
+  cpu_set_t all, one;
+  size_t cpu = 0;
+  CHECK_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  while (!CPU_ISSET(cpu, &all))
+    cpu++;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
 }
 
 static int join_it(void *arg, size_t size) {
   board *b = *(board **)arg;
+  const struct sched_param none = {0};
   (void)size;
+  stay_on_one_cpu();
+  CHECK_EQ(sched_setscheduler(0, SCHED_IDLE, &none), 0);
   b->release = 1;
   return mproc_queue_join(b->queue, MPROC_FOREVER) == 0 ? 0 : 1;
 }
 
-/* The destroyer finds what a dead one had, and wakes who waits: he waits all the same. */
+static void *keep_busy(void *arg) {
+  board *b = arg;
+  stay_on_one_cpu();
+  while (b->release)
+    b->number++;
+  return NULL;
+}
+
+/* The destroyer finds what a dead one had, and wakes who waits: he waits all the same, and does so
+ * though he gets no CPU for long once he is awake. */
 EACH_METHOD(sleeper_that_a_destroyer_woke_is_seen) {
   const char byte = 0;
   char found;
   for (int i = 0; i < 10; i++) {
     board *b = new_board(NULL);
+    pthread_t busy;
     CHECK_EQ(mproc_queue_put(b->queue, &byte, 1, 0), 0);
     mproc_process *holder = start_by(method, hold_one, &b, sizeof b);
     AWAIT(b->go);
     mproc_process *joiner = start_by(method, join_it, &b, sizeof b);
     AWAIT(b->release && state_of(mproc_process_pid(joiner)) == 'S');
     kill_child(holder);
+    CHECK_EQ(pthread_create(&busy, NULL, keep_busy, b), 0);
+    AWAIT(b->number > 0);
     CHECK_EQ(mproc_queue_destroy(b->queue), -EBUSY);
+    b->release = 0;
+    CHECK_EQ(pthread_join(busy, NULL), 0);
     CHECK_EQ(mproc_queue_get(b->queue, &found, 1, NULL, SOON_MS), 0);
     check_exited(joiner, 0);
     free_board(b);

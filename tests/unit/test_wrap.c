@@ -61,8 +61,32 @@ TEST_LIMIT(turns_wake_sleepers, 60) {
     for (int i = 0; i < 2; i++)
       (void)end_of_thread(threads[i]);
     CHECK(d->turn.word < 8 * ROUNDS); /* counted on from 0 */
-    CHECK(!mpx_turn_has_sleepers(&d->turn));
+    CHECK(!mpx_turn_is_used(&d->turn));
   }
+  CHECK_EQ(mproc_heap_free(d), 0);
+}
+
+static void *give_turns(void *arg) {
+  door *d = arg;
+  while (!d->opened) {
+    (void)atomic_fetch_add(&d->turn.word, MPX_TURN_STEP);
+    for (int i = 0; i < 50; i++)
+      mpx_os_pause();
+  }
+  return NULL;
+}
+
+/* Others give turns meanwhile, across the end: a mark of nobody's is nobody's all the same. */
+TEST_LIMIT(turn_that_nobody_awaits, 60) {
+  door *d = mproc_heap_calloc(1, sizeof *d);
+  d->turn.word = 0U - ROUNDS * MPX_TURN_STEP;
+  pthread_t thread = run(give_turns, d);
+  for (int i = 0; i < 100; i++) {
+    (void)mpx_turn_prepare(&d->turn);
+    CHECK(!mpx_turn_is_used(&d->turn));
+  }
+  d->opened = 1;
+  (void)end_of_thread(thread);
   CHECK_EQ(mproc_heap_free(d), 0);
 }
 
@@ -330,6 +354,31 @@ TEST_LIMIT(sets_of_an_event, 60) {
   CHECK_EQ(s->event->state, 2 * HALF);
   CHECK(s->event->notice.turn.word < 8 * ROUNDS);
   CHECK_EQ(mproc_event_destroy(s->event), 0);
+  CHECK_EQ(mproc_heap_free(s), 0);
+}
+
+static void *wait_once(void *arg) {
+  signals *s = arg;
+  CHECK_EQ(mproc_event_wait(s->event, SOON_MS), 0);
+  s->gone++;
+  return NULL;
+}
+
+/* Who got no CPU for ever so many sets sees that there were some: three quarters of the circle. */
+TEST_LIMIT(sets_beyond_half_the_circle, 60) {
+  signals *s = mproc_heap_calloc(1, sizeof *s);
+  for (int is_cleared = 0; is_cleared < 2; is_cleared++) {
+    CHECK_EQ(mproc_event_create(&s->event), 0);
+    pthread_t thread = run(wait_once, s);
+    AWAIT(mpx_os_word_sleepers(&s->event->notice.turn.word) == 1);
+    (void)atomic_fetch_add(&s->event->state, 3U << 30);
+    CHECK_EQ(mproc_event_set(s->event), 0);
+    if (is_cleared)
+      CHECK_EQ(mproc_event_clear(s->event), 0);
+    AWAIT(s->gone == is_cleared + 1);
+    (void)end_of_thread(thread);
+    CHECK_EQ(mproc_event_destroy(s->event), 0);
+  }
   CHECK_EQ(mproc_heap_free(s), 0);
 }
 
