@@ -20,7 +20,7 @@ ERROR = re.compile(r'\bX\((E\w+), -\d+,')
 MACRO = re.compile(r"^#define (MPROC_\w+)(?=[ \t]+[^\s\\])", flags=re.M)
 VARIABLE = re.compile(r'\bmpx_setting\("(MPROC_\w+)"\)')
 CRASH_POINT = re.compile(r'\bMPROC_CRASH_POINT\("([^"]+)"\)')
-MODELLED_LAYERS = ("sync", "ipc")
+MODELLED_LAYERS = ("sync", "ipc", "pool")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 
@@ -229,13 +229,13 @@ def check_crash_rows(root):
 
 
 def check_model_steps(root):
-    """Every crash point of sync and ipc is a step of a model, or has a reason why it is none."""
+    """Every crash point of sync, ipc and pool is a step of a model, or has a reason why it is none."""
     points = {name for name, layer in crash_points(root).items() if layer in MODELLED_LAYERS}
     nouns = "|".join(sorted({name.split(".")[0] for name in points}))
     steps = {}
     for path in sorted((root / "tests/models").glob("*.pml")):
         for comment in COMMENT.findall(path.read_text()):
-            for name in re.findall(rf"\b(?:{nouns})\.(?!(?:[ch]|pml)\b)\w+", comment):
+            for name in re.findall(rf"\b(?:{nouns})\.(?!(?:[ch]|pml)\b)\w+(?:\.\w+)*", comment):
                 steps[name] = path.name
     reasons = pathlib.Path(root / "tests/models/README.md").read_text()
     table = re.search(r"^\| point \|.*?(?=^$|\Z)", reasons, flags=re.M | re.S)

@@ -53,7 +53,7 @@ MPROC_API int mproc_pool_join(void *pool);
     "src/sync/lock.c": 'void g(void) { MPROC_CRASH_POINT("lock.taken"); MPROC_CRASH_POINT("lock.left"); }\n',
     "src/sync/README.md": "## Crash windows\n\n| point |\n|---|\n| `lock.taken`, `lock.left` |\n",
     "tests/models/lock.pml": "/* lock.c */\ninline take() { skip } /* lock.taken */\n",
-    "tests/models/README.md": "| point | why |\n|---|---|\n| `lock.left` | private |\n",
+    "tests/models/README.md": "| point | why |\n|---|---|\n| `lock.left` | private |\n| `pool.taken` | x |\n",
     "src/pool/README.md": "## Crash windows\n\n| point | repair |\n|---|---|\n| `pool.taken` | x |\n",
 }
 
@@ -142,7 +142,7 @@ class Rules(unittest.TestCase):
 
     def test_reason_for_no_crash_point(self):
         self.assert_found("model_steps", "tests/models/README.md", "`lock.left`",
-                          "`lock.left`, `pool.taken`", "pool.taken is no crash point of")
+                          "`lock.left`, `heap.taken`", "heap.taken is no crash point of")
 
     def test_step_that_is_no_crash_point(self):
         self.assert_found("model_steps", "tests/models/lock.pml", "lock.taken */",
