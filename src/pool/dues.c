@@ -22,6 +22,24 @@ static void end_cancelled(mpx_board *board, mpx_job *job, uint64_t word) {
   atomic_store(&board->lines[MPX_SUPERVISOR].looks, NULL);
 }
 
+/* False: the lane is full, and it is as it was. An older slot may name it still: who takes it by
+ * that is perhaps through with it, and with its map, before we have put it. */
+static bool queue_one(mpx_board *board, mpx_job *job, uint64_t word) {
+  _Atomic(mpx_job *) *looks = &board->lines[MPX_SUPERVISOR].looks;
+  mpx_job *before = atomic_exchange(looks, job);
+  uint64_t queued = mpx_word_with(word, MPX_JOB_QUEUED, MPX_NOBODY);
+  bool is_done = true;
+  if (atomic_compare_exchange_strong(&job->word, &word, queued)) {
+    MPROC_CRASH_POINT("pool.due.queued");
+    is_done = mpx_lane_put(board, MPX_LANE_AGAIN, job) == 0 ||
+              /* nobody knows of it, unless by an older slot, or it was cancelled */
+              !atomic_compare_exchange_strong(&job->word, &queued,
+                                              mpx_word_with(queued, MPX_JOB_AGAIN, MPX_NOBODY));
+  }
+  atomic_store(looks, before);
+  return is_done;
+}
+
 /* True: it is in the list no more. */
 static bool queue_due(mpx_supervisor *supervisor, mpx_job *job, int64_t now, int64_t *next) {
   mpx_board *board = supervisor->board;
@@ -37,16 +55,8 @@ static bool queue_due(mpx_supervisor *supervisor, mpx_job *job, int64_t now, int
     *next = job->due < *next ? job->due : *next;
     return false;
   }
-  uint64_t queued = mpx_word_with(word, MPX_JOB_QUEUED, MPX_NOBODY);
-  if (!atomic_compare_exchange_strong(&job->word, &word, queued))
+  if (queue_one(board, job, word))
     return true;
-  MPROC_CRASH_POINT("pool.due.queued");
-  if (mpx_lane_put(board, MPX_LANE_AGAIN, job) == 0)
-    return true;
-  /* nobody knows of it: the lane is full */
-  if (!atomic_compare_exchange_strong(&job->word, &queued,
-                                      mpx_word_with(queued, MPX_JOB_AGAIN, MPX_NOBODY)))
-    return true; /* by an older slot, or it was cancelled */
   *next = now + 5 * MPX_NS_PER_MS;
   return false;
 }

@@ -28,7 +28,8 @@ struct mproc_future {
   const mpx_failure *told; /* the failure number `told_number` */
   uint64_t told_number;
   uint64_t failure_count;
-  uint64_t lane_tail; /* retired: what was in the lane of retries then, and is to leave it */
+  bool has_lane_tail; /* retired: */
+  uint64_t lane_tail; /* what was in the lane of retries then, and is to leave it */
   int64_t progress_at;
   uint64_t progress_seen;
 };
@@ -73,7 +74,6 @@ void mpx_pool_leave(mproc_pool *pool);
 int mpx_pool_function(mproc_pool *pool, uintptr_t address, uint32_t *ret_number);
 /* A supervisor that is gone and should not be is replaced. Locked. */
 void mpx_pool_revive(mproc_pool *pool);
-bool mpx_pool_has_ended(mproc_pool *pool);
 int mpx_pool_say_broken(const mpx_board *board);
 
 /* ---- submit.c */

@@ -374,7 +374,7 @@ static uint64_t count_done(const mpx_board *board) {
   return done;
 }
 
-bool mpx_pool_has_ended(mproc_pool *pool) {
+static bool is_gone(const mproc_pool *pool) {
   return !pool->supervisor || mproc_process_is_alive(pool->supervisor) != 1;
 }
 
@@ -391,7 +391,7 @@ void mpx_pool_revive(mproc_pool *pool) {
       mpx_jobs_fail_all(board);
     return;
   }
-  if (!mpx_pool_has_ended(pool))
+  if (!is_gone(pool))
     return;
   uint64_t done = count_done(board);
   if (done != pool->done_at_revival)
@@ -449,10 +449,10 @@ int mproc_pool_terminate(mproc_pool *pool) {
   return 0;
 }
 
+/* It tells of that, but not of its last steps, which are few. */
 static bool has_ended(mproc_pool *pool, void *user) {
   (void)user;
-  return mpx_pool_has_ended(pool) &&
-         atomic_load(&pool->board->lines[MPX_SUPERVISOR].stage) == MPX_WORKER_LEFT;
+  return atomic_load(&pool->board->lines[MPX_SUPERVISOR].stage) == MPX_WORKER_LEFT;
 }
 
 int mproc_pool_join(mproc_pool *pool, int timeout_ms) {

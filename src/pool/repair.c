@@ -224,8 +224,8 @@ void mpx_repair_after_supervisor(mpx_supervisor *supervisor) {
     for (int i = 0; i < MPX_POOL_CHUNK; i++) {
       mpx_job *job = &chunk->jobs[i];
       take_back(supervisor, job);
-      if (job->kind != MPX_JOB_MAP || mpx_word_state(atomic_load(&job->word)) != MPX_JOB_QUEUED)
-        continue;
+      if (mpx_word_state(atomic_load(&job->word)) != MPX_JOB_QUEUED || job->kind != MPX_JOB_MAP)
+        continue; /* in this order: the kind is that of the job which is queued */
       for (mpx_job *item = atomic_load(&job->map->items); item; item = item->map_next) {
         uint64_t word = atomic_load(&item->word);
         if (mpx_word_state(word) == MPX_JOB_RUNNING) /* put aside by who died then */

@@ -76,12 +76,19 @@ bool mpx_future_is_in_line(const mproc_pool *pool, const mproc_future *future) {
   return is_in_line(&board->lines[MPX_SUPERVISOR], future);
 }
 
-/* Whether a worker may still look at the map: it is named in a line, or an input that was put aside
- * is named in the lane, from where workers take it before they name it. */
+/* Whether somebody may still look at the map: it is named in a line, or an input that was put aside
+ * is named in the lane, from where workers take it before they name it. The supervisor's line comes
+ * first, since it may be about to put it there. */
 static bool is_used(mproc_pool *pool, mproc_future *future) {
   mpx_board *board = pool->board;
-  if (atomic_load(&future->map->items) &&
-      atomic_load(&board->lanes[MPX_LANE_AGAIN].head) < future->lane_tail)
+  const mpx_lane *again = &board->lanes[MPX_LANE_AGAIN];
+  if (!future->has_lane_tail) {
+    if (is_in_line(&board->lines[MPX_SUPERVISOR], future))
+      return true;
+    future->lane_tail = atomic_load(&again->tail);
+    future->has_lane_tail = true;
+  }
+  if (atomic_load(&future->map->items) && atomic_load(&again->head) < future->lane_tail)
     return true;
   return mpx_future_is_in_line(pool, future);
 }
@@ -103,7 +110,6 @@ void mpx_future_release(mproc_pool *pool, mproc_future *future) {
     finish(pool, future);
     return;
   }
-  future->lane_tail = atomic_load(&pool->board->lanes[MPX_LANE_AGAIN].tail);
   mpx_list_remove(&future->link);
   mpx_list_append(&pool->retired, &future->link);
   mpx_pool_retire(pool);
