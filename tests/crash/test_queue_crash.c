@@ -325,9 +325,13 @@ static void dies_once(const char *point, int nth, way how, const char *method, t
   check_drained(&before, DRAIN_MS, what);
 }
 
-/* At once, when slots are new, and after some laps. */
+/* At once, when slots are new, and after some laps. Processes are slow to begin under sanitizers:
+ * there each way of using the queue has one method. */
 static void dies_at(const char *point, way how, toll expected) {
+  int number = 0;
   FOR_ALL_METHODS(method) {
+    if (UNDER_SANITIZER && number++ != (int)how % 3)
+      continue;
     dies_once(point, 0, how, method, expected);
     dies_once(point, 10, how, method, expected);
   }

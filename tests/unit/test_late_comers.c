@@ -1,7 +1,7 @@
 /* Who has looked at an object's kind, and goes on when it was destroyed: it is told so, as long as
  * the object is kept. The kind is put back here, which is what such a one has seen. And who comes
- * back to one whose memory is somebody's by then: that is left alone. Who destroys does not wait for
- * those who are told so. */
+ * back to one whose memory is somebody's by then: that is left alone. Who destroys does not wait
+ * for those who are told so. */
 #include "harness.h"
 #include "processes.h"
 
