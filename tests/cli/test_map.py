@@ -1156,7 +1156,8 @@ class Output(Case):
                 _, errors = program.communicate(timeout=PATIENCE)
             self.assertEqual(program.returncode, 255, (words, errors))
             self.assertEqual(errors.count(b"\n"), 1, (words, errors))
-            self.assertIn(b"cannot write to standard output: No space", errors)
+            # a stream of musl's knows of an earlier error that there was one, and not which
+            self.assertIn(b"cannot write to standard output", errors)
 
     def test_full_disk_and_reader_that_went_away(self):
         with open("/dev/full", "wb") as full:
