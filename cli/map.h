@@ -195,6 +195,7 @@ typedef struct map_record {
   int64_t started_ns;             /* monotonic; 0: it did not begin */
   int64_t run_ns;                 /* of the last attempt */
   _Atomic int64_t group;          /* processes to kill when it is not to go on; 0: none */
+  _Atomic int exec_error;         /* of a command that could not be executed: an errno value */
   size_t out_size;                /* of a command: what of the result is standard output */
   map_spool *spools[MAP_STREAMS]; /* of a command: that stream is here; NULL: in the result */
   char *printed;                  /* of a function: a block, what it wrote to standard output */

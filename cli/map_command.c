@@ -57,10 +57,9 @@ static void reset_signals(uint64_t ignored) {
   }
 }
 
-/* Runs in the child, on memory of the worker: only system calls, no stores but `*error` and the
- * record. Signals are blocked until no handler of ours is left. */
-static _Noreturn void become(const run *r, int out, int errors, uint64_t ignored,
-                             volatile int *error) {
+/* Runs in the child, on memory of the worker: only system calls, no stores but to the record.
+ * Signals are blocked until no handler of ours is left. */
+static _Noreturn void become(const run *r, int out, int errors, uint64_t ignored) {
   sigset_t none;
   (void)setpgid(0, 0);
   /* before the command runs, so that there is none that nobody could kill; relaxed: who kills looks
@@ -72,22 +71,23 @@ static _Noreturn void become(const run *r, int out, int errors, uint64_t ignored
   if (dup2(out, STDOUT_FILENO) >= 0 && dup2(errors, STDERR_FILENO) >= 0 &&
       sigprocmask(SIG_SETMASK, &none, NULL) == 0)
     execvp(r->argv[-1], r->argv);
-  *error = errno;
+  atomic_store_explicit(&r->record->exec_error, errno, memory_order_relaxed);
   _exit(127);
 }
 
 /* 0, or an errno value. */
 static int start(run *r, int out, int errors) {
-  volatile int error = 0;
+  _Atomic int *error = &r->record->exec_error;
   uint64_t ignored = map_worker_setup()->ignored;
   sigset_t all, mask;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &mask);
+  atomic_store_explicit(error, 0, memory_order_relaxed);
   /* not posix_spawn(): it cannot make the command die with its worker */
   pid_t pid = vfork(); /* NOLINT */
   if (pid == 0)
-    become(r, out, errors, ignored, &error); /* NOLINT: it is made for that */
-  int failure = pid < 0 ? errno : error;
+    become(r, out, errors, ignored); /* NOLINT: it is made for that */
+  int failure = pid < 0 ? errno : atomic_load_explicit(error, memory_order_relaxed);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
   if (pid > 0 && failure) {
     (void)waitpid(pid, NULL, 0);
@@ -340,6 +340,12 @@ static void run_once(run *r) {
       close_item(r, item);
     record->status = reap(r);
     record->end = r->end == MAP_END_NONE ? MAP_END_DONE : r->end;
+    /* where vfork() is fork(), as under ThreadSanitizer and some emulators, it is told only now */
+    error = atomic_load_explicit(&record->exec_error, memory_order_relaxed);
+    if (error && record->end == MAP_END_DONE) {
+      record->end = MAP_END_NOT_STARTED;
+      record->status = error;
+    }
     if (r->no_room && record->end == MAP_END_NO_ROOM)
       record->status = r->no_room;
   }
