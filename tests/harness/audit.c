@@ -53,7 +53,7 @@ int names_report(const name_set *set, const char *what) {
   return (int)set->count;
 }
 
-/* ThreadSanitizer makes a file for a moment where a program begins: who is killed then leaves it. */
+/* ThreadSanitizer makes a file for a moment where a program begins, and leaves it when killed. */
 static bool is_of_tsan(const char *name) {
   return TEST_HAS_TSAN && strncmp(name, "tsan.rodata.", strlen("tsan.rodata.")) == 0;
 }
